@@ -1,0 +1,2 @@
+//! The agentkeep command.
+fn main() {}
