@@ -1,1 +1,41 @@
-//! core
+//! The vocabulary of agentkeep: entities, ids, status machines, filters, pages, errors and the clock.
+//!
+//! Nothing here does I/O or knows SQL. The store, the command line and every other client share these
+//! types, so a rule that is written here (a legal status change, the limits of a text, the shape of a
+//! page) holds everywhere.
+
+mod clock;
+mod error;
+mod id;
+mod json;
+pub mod limits;
+mod list;
+mod text_enum;
+mod time;
+
+mod message;
+mod session;
+mod tenant;
+mod user;
+
+pub use clock::{Clock, IdGenerator, SystemClock};
+pub use error::{Error, Result};
+pub use id::*;
+pub use json::{Json, JsonArray, JsonObject};
+pub use list::{Cursor, Direction, Filter, FilterOperator, FilterValue, ListRequest, Page};
+pub use message::*;
+pub use session::*;
+pub use tenant::*;
+pub use time::Timestamp;
+pub use user::*;
+
+pub(crate) use text_enum::text_enum;
+
+/// Reads a field of a patch that is there: its value, or `null` to take the value away.
+pub(crate) fn present<'de, T, D>(deserializer: D) -> std::result::Result<Option<Option<T>>, D::Error>
+where
+    T: serde::Deserialize<'de>,
+    D: serde::Deserializer<'de>,
+{
+    serde::Deserialize::deserialize(deserializer).map(Some)
+}
