@@ -1,0 +1,236 @@
+//! The only place that knows there are two engines.
+//!
+//! Everything above speaks [`Executor`]: a statement and its parameters in, typed rows out, on a store
+//! (each statement its own transaction) or inside a [`Tx`]. What it guarantees: a write that was
+//! acknowledged is durable; after an error nothing of the statement remains; parameters are always bound
+//! and never logged.
+
+mod config;
+mod gauges;
+mod log;
+mod postgres;
+mod row;
+mod sql;
+mod sqlite;
+mod transaction;
+mod value;
+
+use std::sync::Arc;
+
+use agentkeep_core::{Error, Result, TenantId};
+
+pub use config::{Config, Synchronous};
+pub use gauges::PoolGauges;
+pub use row::Row;
+pub use sql::Sql;
+pub use transaction::Tx;
+pub use value::Value;
+
+pub(crate) use row::{ColumnRef, FromColumn, FromRow, RowRef, from_column_words};
+pub(crate) use sql::{AppendSql, Dialect};
+
+/// A database: cheap to clone, shared by everything that uses the store.
+#[derive(Clone)]
+pub(crate) enum Engine {
+    Postgres(postgres::Postgres),
+    Sqlite(sqlite::Sqlite),
+}
+
+impl Engine {
+    /// Connects to the database the configuration names.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when the address cannot be read, [`Error::Unavailable`] when nothing answers there.
+    pub(crate) async fn open(config: Arc<Config>) -> Result<Self> {
+        if config.is_postgres() {
+            postgres::Postgres::open(config).await.map(Self::Postgres)
+        } else {
+            sqlite::Sqlite::open(config).await.map(Self::Sqlite)
+        }
+    }
+
+    pub(crate) fn dialect(&self) -> Dialect {
+        match self {
+            Self::Postgres(_) => Dialect::Postgres,
+            Self::Sqlite(_) => Dialect::Sqlite,
+        }
+    }
+
+    /// The rows of a statement, decoded. A statement that only reads may run beside others; one that
+    /// writes (`… RETURNING`) is its own transaction.
+    pub(crate) async fn fetch_all<T: FromRow>(&self, sql: &Sql, params: &[Value]) -> Result<Vec<T>> {
+        match self {
+            Self::Postgres(engine) => engine.fetch_all(sql, params).await,
+            Self::Sqlite(engine) => engine.fetch_all(sql, params).await,
+        }
+    }
+
+    /// Runs a statement as its own transaction; how many rows it changed.
+    pub(crate) async fn execute(&self, sql: &Sql, params: &[Value]) -> Result<u64> {
+        match self {
+            Self::Postgres(engine) => engine.execute(sql, params).await,
+            Self::Sqlite(engine) => engine.execute(sql, params).await,
+        }
+    }
+
+    /// Appends one row to a counted parent, together with whatever else waits; its number, or `None` when
+    /// the parent does not exist. Durable when this returns. Once handed over, the row is written even if
+    /// the caller goes away.
+    pub(crate) async fn append(
+        &self,
+        sql: &'static AppendSql,
+        tenant: TenantId,
+        row: Vec<Value>,
+    ) -> Result<Option<i64>> {
+        match self {
+            Self::Postgres(engine) => engine.append(sql, tenant, row).await,
+            Self::Sqlite(engine) => engine.append(sql, tenant, row).await,
+        }
+    }
+
+    /// Appends many rows, in order, in one transaction; the number of each.
+    pub(crate) async fn append_many(
+        &self,
+        sql: &'static AppendSql,
+        tenant: TenantId,
+        rows: Vec<Vec<Value>>,
+    ) -> Result<Vec<Option<i64>>> {
+        match self {
+            Self::Postgres(engine) => engine.append_many(sql, tenant, rows).await,
+            Self::Sqlite(engine) => engine.append_many(sql, tenant, rows).await,
+        }
+    }
+
+    /// Runs one statement once for each list of parameters, all in one transaction; how many rows changed.
+    pub(crate) async fn execute_batch(&self, sql: &Sql, rows: Vec<Vec<Value>>) -> Result<u64> {
+        match self {
+            Self::Postgres(engine) => engine.execute_batch(sql, rows).await,
+            Self::Sqlite(engine) => engine.execute_batch(sql, rows).await,
+        }
+    }
+
+    /// Starts a transaction that may write.
+    pub(crate) async fn begin(&self) -> Result<Tx> {
+        match self {
+            Self::Postgres(engine) => engine.begin().await.map(Tx::postgres),
+            Self::Sqlite(engine) => engine.begin().await.map(Tx::sqlite),
+        }
+    }
+
+    /// Checks that a statement is understood, without running it.
+    pub(crate) async fn prepare(&self, sql: &Sql) -> Result<()> {
+        match self {
+            Self::Postgres(engine) => engine.prepare(sql).await,
+            Self::Sqlite(engine) => engine.prepare(sql).await,
+        }
+    }
+
+    pub(crate) fn gauges(&self) -> PoolGauges {
+        match self {
+            Self::Postgres(engine) => engine.gauges(),
+            Self::Sqlite(engine) => engine.gauges(),
+        }
+    }
+
+    /// Waits for what is being written and closes every connection.
+    pub(crate) async fn close(&self) {
+        match self {
+            Self::Postgres(engine) => engine.close().await,
+            Self::Sqlite(engine) => engine.close().await,
+        }
+    }
+}
+
+/// Where statements run: each on its own, or inside one transaction.
+#[derive(Clone)]
+pub(crate) enum Executor {
+    Engine(Engine),
+    Tx(Tx),
+}
+
+impl Executor {
+    pub(crate) fn dialect(&self) -> Dialect {
+        match self {
+            Self::Engine(engine) => engine.dialect(),
+            Self::Tx(tx) => tx.dialect(),
+        }
+    }
+
+    pub(crate) async fn fetch_all<T: FromRow>(&self, sql: &Sql, params: &[Value]) -> Result<Vec<T>> {
+        match self {
+            Self::Engine(engine) => engine.fetch_all(sql, params).await,
+            Self::Tx(tx) => tx.fetch_all_as(sql, params).await,
+        }
+    }
+
+    /// The first row, if there is one.
+    pub(crate) async fn fetch_optional<T: FromRow>(&self, sql: &Sql, params: &[Value]) -> Result<Option<T>> {
+        Ok(self.fetch_all(sql, params).await?.into_iter().next())
+    }
+
+    /// The one row of a statement that always gives one.
+    pub(crate) async fn fetch_one<T: FromRow>(&self, sql: &Sql, params: &[Value]) -> Result<T> {
+        self.fetch_optional(sql, params)
+            .await?
+            .ok_or_else(|| Error::database(format!("no row came back from: {sql:?}")))
+    }
+
+    pub(crate) async fn execute(&self, sql: &Sql, params: &[Value]) -> Result<u64> {
+        match self {
+            Self::Engine(engine) => engine.execute(sql, params).await,
+            Self::Tx(tx) => tx.execute_sql(sql, params).await,
+        }
+    }
+
+    pub(crate) async fn append(
+        &self,
+        sql: &'static AppendSql,
+        tenant: TenantId,
+        row: Vec<Value>,
+    ) -> Result<Option<i64>> {
+        match self {
+            Self::Engine(engine) => engine.append(sql, tenant, row).await,
+            Self::Tx(tx) => Ok(tx.append_many(sql, tenant, vec![row]).await?.into_iter().next().flatten()),
+        }
+    }
+
+    pub(crate) async fn append_many(
+        &self,
+        sql: &'static AppendSql,
+        tenant: TenantId,
+        rows: Vec<Vec<Value>>,
+    ) -> Result<Vec<Option<i64>>> {
+        match self {
+            Self::Engine(engine) => engine.append_many(sql, tenant, rows).await,
+            Self::Tx(tx) => tx.append_many(sql, tenant, rows).await,
+        }
+    }
+
+    /// Runs `work` in a transaction: a new one, committed at the end and repeated as a whole when the
+    /// database asks for that (40001, 40P01), or, inside a transaction already, as a part of it that is
+    /// undone alone when it fails.
+    pub(crate) async fn transaction<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send,
+        F: for<'a> Fn(&'a Executor) -> BoxFuture<'a, Result<T>> + Send + Sync,
+    {
+        match self {
+            Self::Engine(engine) => transaction::run(engine, |tx| work_in(&work, tx)).await,
+            Self::Tx(tx) => tx.savepoint(|tx| work_in(&work, tx)).await,
+        }
+    }
+}
+
+/// A boxed future, as transaction bodies return it.
+pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+fn work_in<'a, T, F>(work: &'a F, tx: Tx) -> BoxFuture<'a, Result<T>>
+where
+    T: Send,
+    F: for<'b> Fn(&'b Executor) -> BoxFuture<'b, Result<T>> + Send + Sync,
+{
+    Box::pin(async move {
+        let executor = Executor::Tx(tx);
+        work(&executor).await
+    })
+}

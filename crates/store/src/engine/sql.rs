@@ -1,0 +1,155 @@
+//! Statements: one text for both engines, or one for each where they must differ.
+
+use std::{borrow::Cow, fmt, sync::OnceLock};
+
+/// Which engine a text is for. Handed to code that assembles statements, so that it can pick fragments
+/// without knowing what there is to pick from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    Postgres,
+    Sqlite,
+}
+
+impl Dialect {
+    /// The text of this engine: for fragments of assembled statements.
+    pub(crate) fn pick<T>(self, postgres: T, sqlite: T) -> T {
+        match self {
+            Self::Postgres => postgres,
+            Self::Sqlite => sqlite,
+        }
+    }
+}
+
+/// A statement with parameters `$1`, `$2` … in any order, each as often as needed.
+pub struct Sql {
+    texts: Texts,
+    /// Bounded work on few rows: may run on the caller's thread (SQLite) or share a connection with other
+    /// statements (PostgreSQL).
+    short: bool,
+    sqlite_ready: OnceLock<String>,
+}
+
+enum Texts {
+    Both(Cow<'static, str>),
+    PerEngine { postgres: &'static str, sqlite: &'static str },
+}
+
+impl Sql {
+    /// One text for both engines.
+    #[must_use]
+    pub const fn both(text: &'static str) -> Self {
+        Self::new(Texts::Both(Cow::Borrowed(text)))
+    }
+
+    /// A text for each engine. Say in a comment why they must differ.
+    #[must_use]
+    pub const fn per_engine(postgres: &'static str, sqlite: &'static str) -> Self {
+        Self::new(Texts::PerEngine { postgres, sqlite })
+    }
+
+    /// A text made at run time, for the engine it will run on.
+    #[must_use]
+    pub fn assembled(text: impl Into<String>) -> Self {
+        Self::new(Texts::Both(Cow::Owned(text.into())))
+    }
+
+    const fn new(texts: Texts) -> Self {
+        Self { texts, short: false, sqlite_ready: OnceLock::new() }
+    }
+
+    /// Marks a read as short: it finds its few rows by an index, whatever the size of the table.
+    #[must_use]
+    pub const fn short(mut self) -> Self {
+        self.short = true;
+        self
+    }
+
+    pub(super) const fn is_short(&self) -> bool {
+        self.short
+    }
+
+    /// The text for PostgreSQL.
+    pub(super) fn postgres(&self) -> &str {
+        match &self.texts {
+            Texts::Both(text) => text,
+            Texts::PerEngine { postgres, .. } => postgres,
+        }
+    }
+
+    /// The text for SQLite, with `?n` in place of `$n`: SQLite takes `$1` for a *name* and numbers names by
+    /// their first appearance, so `$2 … $1` would bind wrongly in silence.
+    pub(super) fn sqlite(&self) -> &str {
+        self.sqlite_ready.get_or_init(|| {
+            number_parameters(match &self.texts {
+                Texts::Both(text) => text,
+                Texts::PerEngine { sqlite, .. } => sqlite,
+            })
+        })
+    }
+}
+
+impl fmt::Debug for Sql {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.postgres())
+    }
+}
+
+/// Rewrites `$n` to `?n` outside of quotes and comments.
+fn number_parameters(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut numbered = String::with_capacity(text.len());
+    let (mut copied, mut at) = (0, 0);
+    while at < bytes.len() {
+        let skip_to = |end: Option<usize>| end.map_or(bytes.len(), |end| end + 1);
+        match bytes[at] {
+            quote @ (b'\'' | b'"' | b'`') => at = skip_to(find(bytes, at + 1, &[quote])),
+            b'-' if bytes[at..].starts_with(b"--") => at = skip_to(find(bytes, at, b"\n")),
+            b'/' if bytes[at..].starts_with(b"/*") => at = skip_to(find(bytes, at + 2, b"*/").map(|end| end + 1)),
+            b'$' if bytes.get(at + 1).is_some_and(u8::is_ascii_digit) => {
+                numbered.push_str(&text[copied..at]);
+                numbered.push('?');
+                at += 1;
+                copied = at;
+            }
+            _ => at += 1,
+        }
+    }
+    numbered.push_str(&text[copied..]);
+    numbered
+}
+
+fn find(bytes: &[u8], from: usize, needle: &[u8]) -> Option<usize> {
+    bytes.get(from..).and_then(|rest| memchr::memmem::find(rest, needle)).map(|found| from + found)
+}
+
+/// A statement that appends rows to counted parents, taking the next number of the parent's counter for
+/// each row: the shape of a message appended to its session.
+///
+/// Rows that wait are written together, so PostgreSQL has one statement for many rows and SQLite a pair of
+/// statements for each row; they differ by necessity (unnest and data-modifying CTEs exist on PostgreSQL
+/// only).
+#[derive(Debug)]
+pub(crate) struct AppendSql {
+    /// Parameters: `$1` tenant, `$2` uuid[] the distinct parents, `$3` int8[] how many rows each gets, `$4`
+    /// timestamptz[] the latest time of its rows, `$5` int8[] the place of each row among those of its
+    /// parent from 1, `$6 …` one array for each column of the rows, the parent's id first and the time
+    /// second. Returns a row (parent, number before its first row) for each parent that exists.
+    pub postgres: Sql,
+    /// Parameters: `$1` tenant, `$2 …` the columns of the row. Inserts the row if the parent exists and
+    /// returns its number.
+    pub sqlite_insert: Sql,
+    /// Same parameters, run after a row was inserted: moves the parent's counter on.
+    pub sqlite_count: Sql,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_numbered_whatever_their_order() {
+        let sql = Sql::both("SELECT '$1', \"$2\" -- $3\n, $12, $1 /* $4 */ FROM t WHERE a = $2");
+        assert_eq!(sql.sqlite(), "SELECT '$1', \"$2\" -- $3\n, ?12, ?1 /* $4 */ FROM t WHERE a = ?2");
+        assert!(sql.postgres().contains("$12, $1"));
+    }
+}

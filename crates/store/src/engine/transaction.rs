@@ -1,0 +1,183 @@
+//! Transactions: the same type on both engines.
+
+use std::time::{Duration, Instant};
+
+use agentkeep_core::{Error, Result, TenantId};
+
+use super::{AppendSql, BoxFuture, Dialect, Engine, FromRow, Row, Sql, Value, postgres, sqlite};
+
+/// A transaction that may read and write. Dropped without [`Tx::commit`], it is rolled back.
+///
+/// Clones are handles of the same transaction.
+#[derive(Clone)]
+pub struct Tx(Kind);
+
+#[derive(Clone)]
+enum Kind {
+    Postgres(postgres::PostgresTx),
+    Sqlite(sqlite::SqliteTx),
+}
+
+impl Tx {
+    pub(super) fn postgres(tx: postgres::PostgresTx) -> Self {
+        Self(Kind::Postgres(tx))
+    }
+
+    pub(super) fn sqlite(tx: sqlite::SqliteTx) -> Self {
+        Self(Kind::Sqlite(tx))
+    }
+
+    pub(super) fn dialect(&self) -> Dialect {
+        match &self.0 {
+            Kind::Postgres(_) => Dialect::Postgres,
+            Kind::Sqlite(_) => Dialect::Sqlite,
+        }
+    }
+
+    pub(crate) async fn fetch_all_as<T: FromRow>(&self, sql: &Sql, params: &[Value]) -> Result<Vec<T>> {
+        match &self.0 {
+            Kind::Postgres(tx) => tx.fetch_all(sql, params).await,
+            Kind::Sqlite(tx) => tx.fetch_all(sql, params).await,
+        }
+    }
+
+    pub(crate) async fn execute_sql(&self, sql: &Sql, params: &[Value]) -> Result<u64> {
+        match &self.0 {
+            Kind::Postgres(tx) => tx.execute(sql, params).await,
+            Kind::Sqlite(tx) => tx.execute(sql, params).await,
+        }
+    }
+
+    pub(crate) async fn append_many(
+        &self,
+        sql: &'static AppendSql,
+        tenant: TenantId,
+        rows: Vec<Vec<Value>>,
+    ) -> Result<Vec<Option<i64>>> {
+        match &self.0 {
+            Kind::Postgres(tx) => tx.append_many(sql, tenant, rows).await,
+            Kind::Sqlite(tx) => tx.append_many(sql, tenant, rows).await,
+        }
+    }
+
+    /// Runs `work` so that it is undone alone when it fails: the transaction goes on as it was before.
+    pub(crate) async fn savepoint<'a, T>(&self, work: impl FnOnce(Tx) -> BoxFuture<'a, Result<T>>) -> Result<T> {
+        static SAVEPOINT: Sql = Sql::both("SAVEPOINT part");
+        static RELEASE: Sql = Sql::both("RELEASE SAVEPOINT part");
+        static UNDO: Sql = Sql::both("ROLLBACK TO SAVEPOINT part");
+        self.execute_sql(&SAVEPOINT, &[]).await?;
+        let outcome = work(self.clone()).await;
+        if outcome.is_err() {
+            self.execute_sql(&UNDO, &[]).await?;
+        }
+        self.execute_sql(&RELEASE, &[]).await?;
+        outcome
+    }
+
+    /// Runs a statement; how many rows it changed.
+    ///
+    /// # Errors
+    /// What the database reports. On PostgreSQL the transaction can only be rolled back after that.
+    pub async fn execute(&self, sql: &str, params: &[Value]) -> Result<u64> {
+        self.execute_sql(&Sql::assembled(sql), params).await
+    }
+
+    /// The rows of a statement.
+    ///
+    /// # Errors
+    /// As [`Tx::execute`].
+    pub async fn fetch_all(&self, sql: &str, params: &[Value]) -> Result<Vec<Row>> {
+        self.fetch_all_as(&Sql::assembled(sql), params).await
+    }
+
+    /// Makes everything that was written durable and visible to others.
+    ///
+    /// # Errors
+    /// What the database reports; nothing of the transaction remains then. A lost connection during the
+    /// commit leaves it open whether it happened: [`Error::Unavailable`].
+    pub async fn commit(self) -> Result<()> {
+        match self.0 {
+            Kind::Postgres(tx) => tx.commit().await,
+            Kind::Sqlite(tx) => tx.commit().await,
+        }
+    }
+
+    /// Undoes everything.
+    ///
+    /// # Errors
+    /// What the database reports.
+    pub async fn rollback(self) -> Result<()> {
+        match self.0 {
+            Kind::Postgres(tx) => tx.rollback().await,
+            Kind::Sqlite(tx) => tx.rollback().await,
+        }
+    }
+}
+
+/// How long a transaction is repeated.
+const RETRY_FOR: Duration = Duration::from_secs(30);
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// Runs `work` in a new transaction and commits it. The whole is repeated when the database says that it
+/// may succeed then: at once after a serialisation failure or a deadlock, after a pause when the server is
+/// busy or away. A commit that was sent is never repeated.
+pub(super) async fn run<'a, T>(engine: &Engine, work: impl Fn(Tx) -> BoxFuture<'a, Result<T>>) -> Result<T> {
+    let deadline = Instant::now() + RETRY_FOR;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let outcome = async {
+            let tx = engine.begin().await?;
+            match work(tx.clone()).await {
+                Ok(value) => Ok((tx, value)),
+                Err(error) => {
+                    // The first error is the one that matters; a rollback that fails ends the connection.
+                    let _ = tx.rollback().await;
+                    Err(error)
+                }
+            }
+        }
+        .await;
+        let error = match outcome {
+            Ok((tx, value)) => match tx.commit().await {
+                Ok(()) => return Ok(value),
+                Err(error) if is_conflict(&error) => error,
+                Err(error) => return Err(error),
+            },
+            Err(error) => error,
+        };
+        match retry_after(&error, &mut pause) {
+            Some(pause) if Instant::now() + pause < deadline => tokio::time::sleep(pause).await,
+            _ => return Err(error),
+        }
+    }
+}
+
+/// SQLSTATE of an error, if it has one.
+fn sqlstate(error: &Error) -> Option<&str> {
+    match error {
+        Error::Database { code, .. } => code.as_deref(),
+        _ => None,
+    }
+}
+
+/// A serialisation failure or a deadlock: nothing was done, and doing it again may succeed.
+pub(super) fn is_conflict(error: &Error) -> bool {
+    matches!(sqlstate(error), Some("40001" | "40P01"))
+}
+
+/// How long to wait before the same work is tried again; `None` when it would fail again.
+pub(super) fn retry_after(error: &Error, pause: &mut Duration) -> Option<Duration> {
+    if is_conflict(error) {
+        return Some(Duration::ZERO);
+    }
+    let busy = sqlstate(error).is_some_and(|code| {
+        matches!(code, "55P03" | "57P01" | "57P02" | "57P03") || code.starts_with("53") || code.starts_with("08")
+    });
+    if !busy {
+        return None;
+    }
+    let this = *pause;
+    *pause = (this * 2).min(LONGEST_PAUSE);
+    Some(this)
+}
