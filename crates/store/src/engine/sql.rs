@@ -138,7 +138,8 @@ pub(crate) struct AppendSql {
     /// Parameters: `$1` tenant, `$2 …` the columns of the row. Inserts the row if the parent exists and
     /// returns its number.
     pub sqlite_insert: Sql,
-    /// Same parameters, run after a row was inserted: moves the parent's counter on.
+    /// Parameters: `$1` tenant, `$2` the parent, `$3` the time of the row; run after a row was inserted, moves
+    /// the counter of the parent on.
     pub sqlite_count: Sql,
 }
 

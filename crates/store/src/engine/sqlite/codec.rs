@@ -1,0 +1,107 @@
+//! Values in, columns out, errors mapped to the SQLSTATEs that everything above the engine knows.
+
+use std::borrow::Cow;
+
+use agentkeep_core::{Error, Result};
+use rusqlite::{
+    ErrorCode, Statement, ToSql, ffi,
+    types::{ToSqlOutput, Value as Owned, ValueRef},
+};
+
+use super::super::{
+    ColumnRef, FromRow, RowRef,
+    value::{Value, escape_text},
+};
+
+impl ToSql for Value {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Self::Null => ValueRef::Null,
+            Self::Bool(value) => ValueRef::Integer(i64::from(*value)),
+            Self::I32(value) => ValueRef::Integer(i64::from(*value)),
+            Self::I64(value) => ValueRef::Integer(*value),
+            Self::F64(value) => ValueRef::Real(*value),
+            Self::Text(text) => match escape_text(text) {
+                Cow::Borrowed(text) => ValueRef::Text(text.as_bytes()),
+                Cow::Owned(text) => return Ok(ToSqlOutput::Owned(Owned::Text(text))),
+            },
+            Self::Bytes(bytes) => ValueRef::Blob(bytes),
+            Self::Uuid(id) => ValueRef::Blob(id.as_bytes()),
+            Self::Time(time) => ValueRef::Integer(time.as_micros()),
+            Self::Json(json) => ValueRef::Text(json.as_str().as_bytes()),
+        }))
+    }
+}
+
+/// Column `index` of a row, as it is stored.
+pub(crate) fn column<'a>(row: &'a rusqlite::Row<'_>, index: usize) -> Result<ColumnRef<'a>> {
+    let value = row.get_ref(index).map_err(|cause| Error::database(cause.to_string()))?;
+    Ok(match value {
+        ValueRef::Null => ColumnRef::Null,
+        ValueRef::Integer(value) => ColumnRef::Int(value),
+        ValueRef::Real(value) => ColumnRef::Float(value),
+        ValueRef::Text(bytes) => ColumnRef::Text(
+            std::str::from_utf8(bytes)
+                .map_err(|_| Error::database(format!("column {index} holds text that is not UTF-8")))?,
+        ),
+        ValueRef::Blob(bytes) => ColumnRef::Bytes(bytes),
+    })
+}
+
+/// Binds `params` to `$1`, `$2` …
+pub(super) fn bind<'a>(
+    statement: &mut Statement<'_>,
+    params: impl ExactSizeIterator<Item = &'a Value>,
+) -> rusqlite::Result<()> {
+    let (given, wanted) = (params.len(), statement.parameter_count());
+    if given != wanted {
+        return Err(rusqlite::Error::InvalidParameterCount(given, wanted));
+    }
+    for (index, value) in params.enumerate() {
+        statement.raw_bind_parameter(index + 1, value)?;
+    }
+    Ok(())
+}
+
+/// Runs a bound statement and decodes its rows. `map` turns an error of the driver into ours.
+pub(super) fn collect<T: FromRow>(
+    statement: &mut Statement<'_>,
+    map: impl Fn(rusqlite::Error) -> Error,
+) -> Result<Vec<T>> {
+    let mut rows = statement.raw_query();
+    let mut items = Vec::new();
+    while let Some(row) = rows.next().map_err(&map)? {
+        items.push(T::from_row(&RowRef::Sqlite(row))?);
+    }
+    Ok(items)
+}
+
+/// An error of the driver as one of ours, with the SQLSTATE that PostgreSQL has for the same fault.
+pub(super) fn error(cause: rusqlite::Error, target: &str) -> Error {
+    let rusqlite::Error::SqliteFailure(failure, message) = &cause else {
+        return Error::database(cause.to_string());
+    };
+    let message = message.clone().unwrap_or_else(|| failure.to_string());
+    let unavailable = |reason: String| Error::Unavailable { target: target.to_owned(), reason };
+    let state = match failure.code {
+        ErrorCode::NotADatabase => return unavailable("this is no SQLite database".into()),
+        ErrorCode::CannotOpen => return unavailable(format!("it cannot be opened: {message}")),
+        ErrorCode::DatabaseCorrupt => return unavailable(format!("the file is damaged: {message}")),
+        ErrorCode::OperationInterrupted => "57014",
+        ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => "55P03",
+        ErrorCode::DiskFull => "53100",
+        ErrorCode::OutOfMemory => "53200",
+        ErrorCode::ReadOnly | ErrorCode::PermissionDenied => "25006",
+        ErrorCode::SystemIoFailure => "58030",
+        ErrorCode::TooBig => "54000",
+        ErrorCode::TypeMismatch => "42804",
+        ErrorCode::ConstraintViolation => match failure.extended_code {
+            ffi::SQLITE_CONSTRAINT_UNIQUE | ffi::SQLITE_CONSTRAINT_PRIMARYKEY | ffi::SQLITE_CONSTRAINT_ROWID => "23505",
+            ffi::SQLITE_CONSTRAINT_FOREIGNKEY => "23503",
+            ffi::SQLITE_CONSTRAINT_NOTNULL => "23502",
+            _ => "23514",
+        },
+        _ => "XX000",
+    };
+    Error::Database { code: Some(state.to_owned()), message }
+}

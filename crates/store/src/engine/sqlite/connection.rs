@@ -1,0 +1,197 @@
+//! Opening a connection: the settings every connection has, and the time limit of its statements.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use agentkeep_core::{Error, Result};
+use rusqlite::{Connection, OpenFlags};
+
+use super::{
+    super::{Config, Synchronous},
+    codec::error,
+};
+
+/// SQLite before this version can corrupt a database in WAL mode.
+const OLDEST_SAFE_VERSION: i32 = 3_051_003;
+/// `akep`: tells `file(1)` and us that a file is ours.
+const APPLICATION_ID: i64 = 0x616b_6570;
+/// Virtual machine steps between two looks at the clock.
+const STEPS_PER_LOOK: i32 = 20_000;
+/// Prepared statements a connection keeps.
+const STATEMENTS: usize = 256;
+
+/// What is opened.
+#[derive(Debug, Clone)]
+pub(super) enum Target {
+    Memory,
+    File(PathBuf),
+}
+
+impl Target {
+    pub(super) fn of(config: &Config) -> Self {
+        config.sqlite_path().map_or(Self::Memory, Self::File)
+    }
+
+    /// The name to show to people.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Memory => "SQLite in memory".into(),
+            Self::File(path) => format!("SQLite file {}", path.display()),
+        }
+    }
+}
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    Writer,
+    Reader,
+}
+
+/// A connection and the moment its running statement has to end.
+pub(super) struct Session {
+    pub(super) connection: Connection,
+    deadline: Arc<Deadline>,
+    target: String,
+}
+
+impl Session {
+    /// Opens a connection with all its settings.
+    pub(super) fn open(target: &Target, config: &Config, role: Role) -> Result<Self> {
+        let name = target.name();
+        let connection = connect(target, &name)?;
+        let mut session = Self { connection, deadline: Arc::new(Deadline::default()), target: name };
+        if let Err(cause) = session.configure(target, config, role) {
+            return Err(session.error(cause));
+        }
+        Ok(session)
+    }
+
+    fn configure(&mut self, target: &Target, config: &Config, role: Role) -> rusqlite::Result<()> {
+        let connection = &mut self.connection;
+        let patience = config.acquire_timeout;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        set_busy_patience(connection, patience)?;
+        if matches!(target, Target::File(_)) && role == Role::Writer {
+            connection.pragma_update(None, "journal_mode", "WAL")?;
+            // Check-pointing is done beside the writer, not by whoever happens to commit.
+            connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+        }
+        let synchronous = match config.synchronous {
+            Synchronous::Full => "FULL",
+            Synchronous::Normal => "NORMAL",
+        };
+        connection.pragma_update(None, "synchronous", synchronous)?;
+        connection.pragma_update(None, "foreign_keys", true)?;
+        connection.pragma_update(None, "temp_store", "MEMORY")?;
+        // Kibibytes when negative: the writer keeps the hot ends of the indexes, readers stay small.
+        let cache = if role == Role::Writer { -32_768 } else { -4_096 };
+        connection.pragma_update(None, "cache_size", cache)?;
+        if role == Role::Reader {
+            connection.pragma_update(None, "query_only", true)?;
+        }
+        let deadline = Arc::clone(&self.deadline);
+        connection.progress_handler(STEPS_PER_LOOK, Some(move || deadline.has_passed()))
+    }
+
+    /// Lets the statements that follow run for `limit` at most.
+    pub(super) fn limit(&self, limit: Duration) {
+        self.deadline.set(limit);
+    }
+
+    /// Maps an error of the driver, telling which database it was.
+    pub(super) fn error(&self, cause: rusqlite::Error) -> Error {
+        error(cause, &self.target)
+    }
+}
+
+fn connect(target: &Target, name: &str) -> Result<Connection> {
+    if rusqlite::version_number() < OLDEST_SAFE_VERSION {
+        return Err(Error::Unsupported(format!(
+            "SQLite {} can corrupt databases in WAL mode; 3.51.3 or newer is needed",
+            rusqlite::version()
+        )));
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    match target {
+        Target::Memory => Connection::open_in_memory_with_flags(flags),
+        Target::File(path) => {
+            check_folder(path, name)?;
+            Connection::open_with_flags(path, flags)
+        }
+    }
+    .map_err(|cause| error(cause, name))
+}
+
+fn check_folder(path: &Path, name: &str) -> Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => return Ok(()),
+    };
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let reason = format!("the folder {} does not exist; create it first", folder.display());
+    Err(Error::Unavailable { target: name.to_owned(), reason })
+}
+
+/// Marks a new database as ours and makes sure that an old one is a database at all: the first statement
+/// that reads the file is where SQLite notices.
+pub(super) fn claim(session: &Session) -> Result<()> {
+    let connection = &session.connection;
+    let read = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+    let id = read("application_id").map_err(|cause| session.error(cause))?;
+    if id == APPLICATION_ID {
+        return Ok(());
+    }
+    let schema = read("schema_version").map_err(|cause| session.error(cause))?;
+    if id == 0 && schema == 0 {
+        connection.pragma_update(None, "application_id", APPLICATION_ID).map_err(|cause| session.error(cause))?;
+    }
+    Ok(())
+}
+
+/// Waits for a lock that another process holds in short steps: with commits that take a fraction of a
+/// millisecond, SQLite's own handler (up to 100 ms between two tries) leaves the lock unused most of the time.
+fn set_busy_patience(connection: &mut Connection, patience: Duration) -> rusqlite::Result<()> {
+    const LONGEST_PAUSE: Duration = Duration::from_millis(5);
+    let started = parking_lot::Mutex::new(Instant::now());
+    connection.busy_handler(Some(move |tries: i32| {
+        let mut started = started.lock();
+        if tries == 0 {
+            *started = Instant::now();
+        }
+        if started.elapsed() >= patience {
+            return false;
+        }
+        let pause = Duration::from_micros(100) * u32::try_from(tries + 1).unwrap_or(u32::MAX).min(50);
+        std::thread::sleep(pause.min(LONGEST_PAUSE));
+        true
+    }))
+}
+
+/// When the running statement has to end, in microseconds since an arbitrary start; 0 for never.
+#[derive(Default)]
+struct Deadline(AtomicU64);
+
+impl Deadline {
+    fn set(&self, limit: Duration) {
+        self.0.store(now_micros() + u64::try_from(limit.as_micros()).unwrap_or(u64::MAX / 2), Ordering::Relaxed);
+    }
+
+    fn has_passed(&self) -> bool {
+        let deadline = self.0.load(Ordering::Relaxed);
+        deadline != 0 && now_micros() > deadline
+    }
+}
+
+fn now_micros() -> u64 {
+    static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    u64::try_from(START.get_or_init(Instant::now).elapsed().as_micros()).unwrap_or(u64::MAX)
+}

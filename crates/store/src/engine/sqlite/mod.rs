@@ -1,0 +1,212 @@
+//! The embedded engine: SQLite with one writer thread that commits what waits together, and readers beside
+//! it. Short reads run on the caller's thread, since a hop to another thread costs several times the read;
+//! long ones run on the blocking pool. A database in memory has one connection only: its reads go to the
+//! writer thread too.
+
+mod checkpoint;
+mod codec;
+mod connection;
+mod reader;
+mod tx;
+mod writer;
+
+use std::{sync::Arc, time::Instant};
+
+use agentkeep_core::{Result, TenantId};
+
+use super::{AppendSql, Config, FromRow, PoolGauges, RowRef, Sql, Value, log::StatementLog};
+use checkpoint::Checkpointer;
+use connection::{Role, Session, Target};
+use reader::{Read, Readers};
+use writer::{Writer, write};
+
+pub(super) use codec::column;
+pub(super) use tx::SqliteTx;
+
+/// An open SQLite database.
+#[derive(Clone)]
+pub(crate) struct Sqlite(Arc<Inner>);
+
+struct Inner {
+    config: Arc<Config>,
+    writer: Writer,
+    /// None for a database in memory.
+    readers: Option<Arc<Readers>>,
+    log: StatementLog,
+}
+
+impl Sqlite {
+    pub(super) async fn open(config: Arc<Config>) -> Result<Self> {
+        let log = StatementLog::new(&config);
+        let opening = Arc::clone(&config);
+        let (writer, readers) = blocking(move || open(&opening)).await?;
+        Ok(Self(Arc::new(Inner { config, writer, readers, log })))
+    }
+
+    pub(super) async fn fetch_all<T: FromRow>(&self, sql: &Sql, params: &[Value]) -> Result<Vec<T>> {
+        let started = Instant::now();
+        let rows = self.fetch_unlogged(sql, params).await;
+        self.0.log.record(started, sql.sqlite(), rows.as_ref().map(|rows| rows.len() as u64));
+        rows
+    }
+
+    async fn fetch_unlogged<T: FromRow>(&self, sql: &Sql, params: &[Value]) -> Result<Vec<T>> {
+        let Some(readers) = &self.0.readers else { return self.fetch_on_writer(sql, params).await };
+        let limit = self.0.config.statement_timeout;
+        let reader = readers.acquire().await?;
+        let read = if sql.is_short() {
+            reader.fetch_all(sql.sqlite(), params, limit)?
+        } else {
+            let (text, params) = (sql.sqlite().to_owned(), params.to_vec());
+            blocking(move || reader.fetch_all(&text, &params, limit)).await?
+        };
+        match read {
+            Read::Rows(rows) => Ok(rows),
+            Read::Writes => self.fetch_on_writer(sql, params).await,
+        }
+    }
+
+    async fn fetch_on_writer<T: FromRow>(&self, sql: &Sql, params: &[Value]) -> Result<Vec<T>> {
+        let (text, params) = (sql.sqlite().to_owned(), params.to_vec());
+        self.0.writer.run(write(true, move |session| collect_rows(session, &text, &params))).await
+    }
+
+    pub(super) async fn execute(&self, sql: &Sql, params: &[Value]) -> Result<u64> {
+        let (text, rows) = (sql.sqlite().to_owned(), [params.to_vec()]);
+        let started = Instant::now();
+        let changed = self.0.writer.run(write(true, move |session| execute_rows(session, &text, &rows))).await;
+        self.0.log.record(started, sql.sqlite(), changed.as_ref().copied());
+        changed
+    }
+
+    pub(super) async fn append(
+        &self,
+        sql: &'static AppendSql,
+        tenant: TenantId,
+        row: Vec<Value>,
+    ) -> Result<Option<i64>> {
+        let tenant = Value::from(tenant);
+        self.0.writer.run(write(false, move |session| append_row(session, sql, &tenant, &row))).await
+    }
+
+    pub(super) async fn append_many(
+        &self,
+        sql: &'static AppendSql,
+        tenant: TenantId,
+        rows: Vec<Vec<Value>>,
+    ) -> Result<Vec<Option<i64>>> {
+        self.0.writer.run(write(false, move |session| append_rows(session, sql, tenant, &rows))).await
+    }
+
+    pub(super) async fn execute_batch(&self, sql: &Sql, rows: Vec<Vec<Value>>) -> Result<u64> {
+        let text = sql.sqlite().to_owned();
+        self.0.writer.run(write(false, move |session| execute_rows(session, &text, &rows))).await
+    }
+
+    pub(super) async fn begin(&self) -> Result<SqliteTx> {
+        self.0.writer.begin().await
+    }
+
+    pub(super) async fn prepare(&self, sql: &Sql) -> Result<()> {
+        let text = sql.sqlite().to_owned();
+        let prepare = move |session: &Session| {
+            session.connection.prepare_cached(&text).map(|_| ()).map_err(|cause| session.error(cause))
+        };
+        self.0.writer.run(write(true, prepare)).await
+    }
+
+    pub(super) fn gauges(&self) -> PoolGauges {
+        let readers = self.0.readers.as_ref().map_or_else(PoolGauges::default, |readers| readers.gauges());
+        PoolGauges {
+            size: readers.size + 1,
+            open: readers.open + 1,
+            idle: readers.idle + 1,
+            queued_writes: self.0.writer.queued(),
+            ..readers
+        }
+    }
+
+    pub(super) async fn close(&self) {
+        if let Some(readers) = &self.0.readers {
+            readers.close();
+        }
+        self.0.writer.close().await;
+    }
+}
+
+fn open(config: &Arc<Config>) -> Result<(Writer, Option<Arc<Readers>>)> {
+    let target = Target::of(config);
+    let mut session = Session::open(&target, config, Role::Writer)?;
+    connection::claim(&session)?;
+    let Target::File(_) = target else {
+        return Ok((Writer::start(session, None, config)?, None));
+    };
+    let helper = Session::open(&target, config, Role::Writer)?;
+    let checkpointer = Checkpointer::start(&mut session, helper)?;
+    let readers = Readers::new(target, Arc::clone(config));
+    Ok((Writer::start(session, Some(checkpointer), config)?, Some(readers)))
+}
+
+/// Runs work that blocks on the pool for that.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(agentkeep_core::Error::database(format!("a read was broken off: {error}"))))
+}
+
+fn collect_rows<T: FromRow>(session: &Session, text: &str, params: &[Value]) -> Result<Vec<T>> {
+    let map = |cause| session.error(cause);
+    let mut statement = session.connection.prepare_cached(text).map_err(map)?;
+    codec::bind(&mut statement, params.iter()).map_err(map)?;
+    codec::collect(&mut statement, map)
+}
+
+fn execute_rows(session: &Session, text: &str, rows: &[Vec<Value>]) -> Result<u64> {
+    let map = |cause| session.error(cause);
+    let mut statement = session.connection.prepare_cached(text).map_err(map)?;
+    let mut changed = 0;
+    for row in rows {
+        codec::bind(&mut statement, row.iter()).map_err(map)?;
+        // A statement that gives rows is no error here: its rows are not wanted.
+        let before = session.connection.total_changes();
+        let mut rows = statement.raw_query();
+        while rows.next().map_err(map)?.is_some() {}
+        drop(rows);
+        if !statement.readonly() && session.connection.total_changes() > before {
+            changed += session.connection.changes();
+        }
+    }
+    Ok(changed)
+}
+
+fn append_rows(session: &Session, sql: &AppendSql, tenant: TenantId, rows: &[Vec<Value>]) -> Result<Vec<Option<i64>>> {
+    let tenant = Value::from(tenant);
+    rows.iter().map(|row| append_row(session, sql, &tenant, row)).collect()
+}
+
+/// Inserts a row with the next number of its parent and moves the parent's counter on.
+fn append_row(session: &Session, sql: &AppendSql, tenant: &Value, row: &[Value]) -> Result<Option<i64>> {
+    let map = |cause| session.error(cause);
+    let bind = |statement: &mut rusqlite::Statement<'_>| -> Result<()> {
+        statement.raw_bind_parameter(1, tenant).map_err(map)?;
+        for (index, value) in row.iter().enumerate() {
+            statement.raw_bind_parameter(index + 2, value).map_err(map)?;
+        }
+        Ok(())
+    };
+    let mut insert = session.connection.prepare_cached(sql.sqlite_insert.sqlite()).map_err(map)?;
+    bind(&mut insert)?;
+    let mut rows = insert.raw_query();
+    let Some(inserted) = rows.next().map_err(map)? else { return Ok(None) };
+    let number = RowRef::Sqlite(inserted).get::<i64>(0)?;
+    // The statement has to end before its effects count.
+    while rows.next().map_err(map)?.is_some() {}
+    drop(rows);
+    let mut count = session.connection.prepare_cached(sql.sqlite_count.sqlite()).map_err(map)?;
+    // The counter moves by its own key and the time of the row only.
+    count.raw_bind_parameter(1, tenant).map_err(map)?;
+    count.raw_bind_parameter(2, &row[0]).map_err(map)?;
+    count.raw_bind_parameter(3, &row[1]).map_err(map)?;
+    count.raw_execute().map_err(map)?;
+    Ok(Some(number))
+}
