@@ -91,8 +91,8 @@ impl Binaries {
     pub fn copy_to(&self, folder: &Path, owner: u32) -> Result<Binaries> {
         let Binaries::Unpacked(place, version) = self else {
             bail!(
-                "user {owner}, whom the server runs as, cannot run {}/postgres: make it and the folders \
-                 above it readable",
+                "root's PostgreSQL runs as user {owner}, who cannot run {}/postgres: let everybody read it and \
+                 enter the folders above it, or unset {BIN_VARIABLE}",
                 self.bin().display()
             );
         };

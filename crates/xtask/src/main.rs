@@ -99,7 +99,10 @@ fn main() -> ExitCode {
         Task::Bench { name, json } => run_bench(&name, json),
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("error: {error:?}");
+        eprintln!("error: {error}");
+        for cause in error.chain().skip(1) {
+            eprintln!("  cause: {cause}");
+        }
         ExitCode::FAILURE
     })
 }

@@ -9,6 +9,7 @@
 //! that user, and programs that it cannot reach are copied there.
 
 use std::fs::{self, Permissions};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -300,18 +301,17 @@ fn quietly(command: &mut Command) -> std::io::Result<bool> {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().map(|status| status.success())
 }
 
-/// A port of 127.0.0.1 that nobody uses now, begun at a place that differs from run to run.
+/// A port of 127.0.0.1 that nobody uses now; the search begins at a place that differs from run to run.
 fn free_port() -> Result<u16> {
-    let span = usize::from(PORTS.end - PORTS.start);
-    let mut hasher = std::hash::DefaultHasher::new();
-    std::hash::Hash::hash(&(std::process::id(), Instant::now()), &mut hasher);
-    let begin = std::hash::Hasher::finish(&hasher) as usize % span;
-    PORTS
-        .cycle()
-        .skip(begin)
-        .take(span)
-        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+    let mut hasher = DefaultHasher::new();
+    (std::process::id(), Instant::now()).hash(&mut hasher);
+    let begin = hasher.finish() as usize % PORTS.len();
+    first_free(PORTS.cycle().skip(begin).take(PORTS.len()))
         .with_context(|| format!("no port of 127.0.0.1 in {PORTS:?} is free"))
+}
+
+fn first_free(mut ports: impl Iterator<Item = u16>) -> Option<u16> {
+    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
 }
 
 #[cfg(test)]
@@ -320,9 +320,13 @@ mod tests {
 
     #[test]
     fn a_port_in_use_is_not_free() {
-        let port = free_port().unwrap();
-        let _taken = TcpListener::bind(("127.0.0.1", port)).unwrap();
-        assert_ne!(free_port().unwrap(), port);
-        assert!(PORTS.contains(&port));
+        let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = taken.local_addr().unwrap().port();
+        assert_eq!(first_free(std::iter::once(port)), None);
+    }
+
+    #[test]
+    fn a_free_port_lies_below_those_of_outgoing_connections() {
+        assert!(PORTS.contains(&free_port().unwrap()));
     }
 }
