@@ -10,9 +10,9 @@ bin=$1 folder=$2 locale=$3
 shift 3
 exec 3<&0 </dev/null
 
-# Runs a program until it ends or xtask lets go.
+# Runs a program until it ends or xtask lets go; what it says goes to the log.
 guarded() {
-    "$@" 3<&- &
+    "$@" 3<&- >>"$folder/log" 2>&1 &
     program=$!
     {
         read -r _ <&3
@@ -28,8 +28,8 @@ guarded() {
 }
 
 guarded "$bin/initdb" --pgdata "$folder/data" --username postgres --auth trust \
-    --encoding UTF8 --locale "$locale" --no-sync --no-instructions >"$folder/log" 2>&1 &&
-    guarded "$bin/postgres" -D "$folder/data" "$@" >>"$folder/log" 2>&1
+    --encoding UTF8 --locale "$locale" --no-sync --no-instructions &&
+    guarded "$bin/postgres" -D "$folder/data" "$@"
 echo "$?" >"$folder/ended"
 read -r _ <&3
 rm -rf "$folder"
