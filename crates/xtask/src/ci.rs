@@ -14,7 +14,12 @@ type Step = (&'static str, &'static [&'static str], &'static str);
 const LINTS: [Step; 3] = [
     ("format (to mend: cargo fmt)", &["fmt", "--all", "--check"], ""),
     ("lints", &["clippy", "--locked", "--workspace", "--all-targets", "--all-features", "--", "-Dwarnings"], ""),
-    ("documentation", &["doc", "--locked", "--workspace", "--all-features", "--no-deps"], "-Dwarnings"),
+    // The command's pages would overwrite those of the library, which has the same name.
+    (
+        "documentation",
+        &["doc", "--locked", "--workspace", "--exclude", "agentkeep-cli", "--all-features", "--no-deps"],
+        "-Dwarnings",
+    ),
 ];
 
 /// Where the recorded data lies beside a checkout.
