@@ -1,6 +1,12 @@
 //! The state of AI agents, kept: one library on an embedded SQLite file or on PostgreSQL.
 
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 mod engine;
+mod repo;
+mod store;
 
 pub use agentkeep_core as core;
-pub use engine::{BoxFuture, Config, PoolGauges, Row, Sql, Synchronous, Tx, Value};
+pub use engine::{Config, PoolGauges, Row, Sql, Synchronous, Tx, Value};
+pub use repo::{Messages, Sessions, Tenants, Users};
+pub use store::{Store, TenantStore};

@@ -6,6 +6,7 @@
 //! and never logged.
 
 mod config;
+mod fragments;
 mod gauges;
 mod log;
 mod postgres;
@@ -62,6 +63,14 @@ impl Engine {
         match self {
             Self::Postgres(engine) => engine.fetch_all(sql, params).await,
             Self::Sqlite(engine) => engine.fetch_all(sql, params).await,
+        }
+    }
+
+    /// As [`Engine::fetch_all`], for a statement that is known to write.
+    pub(crate) async fn write_all<T: FromRow>(&self, sql: &Sql, params: &[Value]) -> Result<Vec<T>> {
+        match self {
+            Self::Postgres(engine) => engine.fetch_all(sql, params).await,
+            Self::Sqlite(engine) => engine.write_all(sql, params).await,
         }
     }
 
@@ -209,28 +218,14 @@ impl Executor {
     /// Runs `work` in a transaction: a new one, committed at the end and repeated as a whole when the
     /// database asks for that (40001, 40P01), or, inside a transaction already, as a part of it that is
     /// undone alone when it fails.
-    pub(crate) async fn transaction<T, F>(&self, work: F) -> Result<T>
+    pub(crate) async fn transaction<T, F, Work>(&self, work: F) -> Result<T>
     where
-        T: Send,
-        F: for<'a> Fn(&'a Executor) -> BoxFuture<'a, Result<T>> + Send + Sync,
+        F: Fn(Executor) -> Work,
+        Work: Future<Output = Result<T>>,
     {
         match self {
-            Self::Engine(engine) => transaction::run(engine, |tx| work_in(&work, tx)).await,
-            Self::Tx(tx) => tx.savepoint(|tx| work_in(&work, tx)).await,
+            Self::Engine(engine) => transaction::run(engine, |tx| work(Executor::Tx(tx))).await,
+            Self::Tx(tx) => tx.savepoint(|tx| work(Executor::Tx(tx))).await,
         }
     }
-}
-
-/// A boxed future, as transaction bodies return it.
-pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
-fn work_in<'a, T, F>(work: &'a F, tx: Tx) -> BoxFuture<'a, Result<T>>
-where
-    T: Send,
-    F: for<'b> Fn(&'b Executor) -> BoxFuture<'b, Result<T>> + Send + Sync,
-{
-    Box::pin(async move {
-        let executor = Executor::Tx(tx);
-        work(&executor).await
-    })
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use agentkeep_core::{Error, Result, TenantId};
 
-use super::{AppendSql, BoxFuture, Dialect, Engine, FromRow, Row, Sql, Value, postgres, sqlite};
+use super::{AppendSql, Dialect, Engine, FromRow, Row, Sql, Value, postgres, sqlite};
 
 /// A transaction that may read and write. Dropped without [`Tx::commit`], it is rolled back.
 ///
@@ -61,7 +61,10 @@ impl Tx {
     }
 
     /// Runs `work` so that it is undone alone when it fails: the transaction goes on as it was before.
-    pub(crate) async fn savepoint<'a, T>(&self, work: impl FnOnce(Tx) -> BoxFuture<'a, Result<T>>) -> Result<T> {
+    pub(crate) async fn savepoint<T, Work>(&self, work: impl FnOnce(Tx) -> Work) -> Result<T>
+    where
+        Work: Future<Output = Result<T>>,
+    {
         static SAVEPOINT: Sql = Sql::both("SAVEPOINT part");
         static RELEASE: Sql = Sql::both("RELEASE SAVEPOINT part");
         static UNDO: Sql = Sql::both("ROLLBACK TO SAVEPOINT part");
@@ -122,7 +125,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// Runs `work` in a new transaction and commits it. The whole is repeated when the database says that it
 /// may succeed then: at once after a serialisation failure or a deadlock, after a pause when the server is
 /// busy or away. A commit that was sent is never repeated.
-pub(super) async fn run<'a, T>(engine: &Engine, work: impl Fn(Tx) -> BoxFuture<'a, Result<T>>) -> Result<T> {
+pub(super) async fn run<T, Work>(engine: &Engine, work: impl Fn(Tx) -> Work) -> Result<T>
+where
+    Work: Future<Output = Result<T>>,
+{
     let deadline = Instant::now() + RETRY_FOR;
     let mut pause = FIRST_PAUSE;
     loop {

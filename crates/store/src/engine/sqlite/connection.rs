@@ -90,6 +90,8 @@ impl Session {
         connection.pragma_update(None, "synchronous", synchronous)?;
         connection.pragma_update(None, "foreign_keys", true)?;
         connection.pragma_update(None, "temp_store", "MEMORY")?;
+        // LIKE tells letters apart by case, as PostgreSQL's does.
+        connection.pragma_update(None, "case_sensitive_like", true)?;
         // Kibibytes when negative: the writer keeps the hot ends of the indexes, readers stay small.
         let cache = if role == Role::Writer { -32_768 } else { -4_096 };
         connection.pragma_update(None, "cache_size", cache)?;

@@ -50,6 +50,13 @@ impl Sqlite {
         rows
     }
 
+    pub(super) async fn write_all<T: FromRow>(&self, sql: &Sql, params: &[Value]) -> Result<Vec<T>> {
+        let started = Instant::now();
+        let rows = self.fetch_on_writer(sql, params).await;
+        self.0.log.record(started, sql.sqlite(), rows.as_ref().map(|rows: &Vec<T>| rows.len() as u64));
+        rows
+    }
+
     async fn fetch_unlogged<T: FromRow>(&self, sql: &Sql, params: &[Value]) -> Result<Vec<T>> {
         let Some(readers) = &self.0.readers else { return self.fetch_on_writer(sql, params).await };
         let limit = self.0.config.statement_timeout;

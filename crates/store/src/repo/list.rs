@@ -1,0 +1,331 @@
+//! Lists: one machine for every entity.
+//!
+//! Filters and orders name fields of a fixed list; the statement is assembled from them, so that each
+//! combination is planned with the index that fits it. Pages are found by key, not by counting.
+
+use agentkeep_core::{
+    Cursor, Direction, Error, Filter, FilterOperator, ListRequest, Page, Result, TenantId, Timestamp, parse_uuid,
+};
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use serde::{Deserialize, Serialize};
+use serde_json::Value as JsonValue;
+use sha2::{Digest, Sha256};
+
+use super::table::{Field, FieldKind, Record, Table};
+use crate::engine::{Dialect, Executor, FromRow, RowRef, Sql, Value};
+
+/// A row of a list: the entity, and where it stands in the order.
+struct Listed<T> {
+    item: T,
+    place: [Value; 2],
+}
+
+impl<T: Record> FromRow for Listed<T> {
+    fn from_row(row: &RowRef<'_>) -> Result<Self> {
+        Ok(Self { item: T::from_row(row)?, place: [row.get(T::WIDTH)?, row.get(T::WIDTH + 1)?] })
+    }
+}
+
+/// One page of the entities of a tenant.
+pub(crate) async fn list<T: Record>(executor: &Executor, tenant: TenantId, request: &ListRequest) -> Result<Page<T>> {
+    request.check()?;
+    let query = Query::new(executor.dialect(), T::TABLE, tenant, request)?;
+    let (sql, params) = query.page(request)?;
+    let mut rows: Vec<Listed<T>> = executor.fetch_all(&sql, &params).await?;
+    let more = rows.len() > request.limit as usize;
+    rows.truncate(request.limit as usize);
+    let next = match rows.last() {
+        Some(last) if more => Some(query.cursor(&last.place)?),
+        _ => None,
+    };
+    let total = if request.with_total {
+        let (sql, params) = query.count();
+        Some(executor.fetch_one::<(i64,)>(&sql, &params).await?.0.max(0).unsigned_abs())
+    } else {
+        None
+    };
+    Ok(Page { items: rows.into_iter().map(|row| row.item).collect(), next, total })
+}
+
+/// A list before its page is known.
+struct Query<'a> {
+    dialect: Dialect,
+    table: &'a Table,
+    order: &'a Field,
+    direction: Direction,
+    conditions: String,
+    params: Vec<Value>,
+    fingerprint: String,
+}
+
+/// What a cursor holds: which list it belongs to, and the place of the last item.
+#[derive(Serialize, Deserialize)]
+struct Place(String, JsonValue, JsonValue);
+
+impl<'a> Query<'a> {
+    fn new(dialect: Dialect, table: &'a Table, tenant: TenantId, request: &ListRequest) -> Result<Self> {
+        let (name, direction) = match &request.order {
+            Some((name, direction)) => (name.as_str(), *direction),
+            None => table.order,
+        };
+        let order = sort_field(table, name)?;
+        let mut query = Self {
+            dialect,
+            table,
+            order,
+            direction,
+            conditions: table.tenant.to_owned(),
+            params: vec![tenant.into()],
+            fingerprint: fingerprint(table, tenant, request, name, direction),
+        };
+        for filter in &request.filters {
+            query.add(filter)?;
+        }
+        Ok(query)
+    }
+
+    fn param(&mut self, value: Value) -> usize {
+        self.params.push(value);
+        self.params.len()
+    }
+
+    fn add(&mut self, filter: &Filter) -> Result<()> {
+        let condition = match filter.field.split_once('.') {
+            Some((name, path)) => self.json_condition(filter, name, path)?,
+            None => self.condition(filter)?,
+        };
+        self.conditions.push_str(" AND ");
+        self.conditions.push_str(&condition);
+        Ok(())
+    }
+
+    fn condition(&mut self, filter: &Filter) -> Result<String> {
+        let field = filter_field(self.table, &filter.field)?;
+        if field.kind == FieldKind::Json {
+            let reason = format!("filter by a path into it, such as {}.key", field.name);
+            return Err(Error::invalid(&filter.field, reason));
+        }
+        let column = field.column;
+        if filter.value.is_null() {
+            return match filter.operator {
+                FilterOperator::Equal => Ok(format!("{column} IS NULL")),
+                _ => Err(Error::invalid(&filter.field, "null can only be compared with =")),
+            };
+        }
+        let sign = match filter.operator {
+            FilterOperator::Like if field.kind != FieldKind::Text => {
+                return Err(Error::invalid(&filter.field, "only text can be matched with a pattern"));
+            }
+            FilterOperator::Like => {
+                let parameter = self.param(convert(field, &filter.value)?);
+                return Ok(self.dialect.like(column, parameter));
+            }
+            operator => operator.sign(),
+        };
+        let parameter = self.param(convert(field, &filter.value)?);
+        Ok(format!("{column} {sign} ${parameter}"))
+    }
+
+    /// A comparison of a value inside a JSON column.
+    fn json_condition(&mut self, filter: &Filter, name: &str, path: &str) -> Result<String> {
+        let field = filter_field(self.table, name)?;
+        let refuse = |reason: &str| Err(Error::invalid(&filter.field, reason));
+        if field.kind != FieldKind::Json {
+            return refuse("is no JSON field, so it has no parts");
+        }
+        if filter.operator != FilterOperator::Equal {
+            return refuse("a value inside JSON can only be compared with =");
+        }
+        let keys: Vec<&str> = path.split('.').collect();
+        if keys.iter().any(|key| key.is_empty() || key.contains(['"', '\\'])) {
+            return refuse("a path is made of keys with dots between them, without quotes");
+        }
+        if filter.value.is_array() || filter.value.is_object() {
+            return refuse("compare with text, a number, true, false or null");
+        }
+        self.dialect.json_equals(field.column, &keys, &filter.value, &mut self.params)
+    }
+
+    fn page(&self, request: &ListRequest) -> Result<(Sql, Vec<Value>)> {
+        let Table { from, columns, key, .. } = self.table;
+        let order = self.order.column;
+        let (word, sign) = match self.direction {
+            Direction::Ascending => ("ASC", ">"),
+            Direction::Descending => ("DESC", "<"),
+        };
+        let mut params = self.params.clone();
+        let mut conditions = self.conditions.clone();
+        if let Some(cursor) = &request.cursor {
+            let [place, id] = self.read(cursor)?;
+            let first = params.len() + 1;
+            params.extend([place, id]);
+            conditions.push_str(&format!(" AND ({order}, {key}) {sign} (${first}, ${})", first + 1));
+        }
+        params.push(Value::I64(i64::from(request.limit) + 1));
+        let mut text = format!(
+            "SELECT {columns}, {order}, {key} FROM {from} WHERE {conditions} ORDER BY {order} {word}, {key} {word} LIMIT ${}",
+            params.len()
+        );
+        if let Some(offset) = request.offset {
+            params.push(Value::I64(i64::try_from(offset).unwrap_or(i64::MAX)));
+            text.push_str(&format!(" OFFSET ${}", params.len()));
+        }
+        Ok((Sql::assembled(text), params))
+    }
+
+    fn count(&self) -> (Sql, Vec<Value>) {
+        let text = format!("SELECT count(*) FROM {} WHERE {}", self.table.from, self.conditions);
+        (Sql::assembled(text), self.params.clone())
+    }
+
+    fn cursor(&self, place: &[Value; 2]) -> Result<Cursor> {
+        let [order, key] = place;
+        let place = Place(self.fingerprint.clone(), to_json(order)?, to_json(key)?);
+        let text = serde_json::to_vec(&place).map_err(|error| Error::database(error.to_string()))?;
+        Ok(Cursor::new(BASE64_URL_SAFE_NO_PAD.encode(text)))
+    }
+
+    fn read(&self, cursor: &Cursor) -> Result<[Value; 2]> {
+        let refuse = |reason: &str| Error::invalid("cursor", reason);
+        let bytes =
+            BASE64_URL_SAFE_NO_PAD.decode(cursor.as_str()).map_err(|_| refuse("is none that a list gave out"))?;
+        let Place(fingerprint, place, id) =
+            serde_json::from_slice(&bytes).map_err(|_| refuse("is none that a list gave out"))?;
+        if fingerprint != self.fingerprint {
+            return Err(refuse("belongs to another list: keep filters and order while paging"));
+        }
+        let key = Field::new("id", key_kind(&id));
+        let read = |field: &Field, value: &JsonValue| {
+            convert(field, value).map_err(|_| refuse("is none that a list gave out"))
+        };
+        Ok([read(self.order, &place)?, read(&key, &id)?])
+    }
+}
+
+/// Ids are UUIDs, those of agents and tenants numbers.
+fn key_kind(id: &JsonValue) -> FieldKind {
+    if id.is_number() { FieldKind::Int } else { FieldKind::Uuid }
+}
+
+fn filter_field<'a>(table: &'a Table, name: &str) -> Result<&'a Field> {
+    table.fields.iter().find(|field| field.name == name).ok_or_else(|| {
+        let known: Vec<_> = table.fields.iter().map(|field| field.name).collect();
+        Error::invalid(
+            "filter",
+            format!("{name:?} is no field that {}s are filtered by; there are {}", table.entity, known.join(", ")),
+        )
+    })
+}
+
+fn sort_field<'a>(table: &'a Table, name: &str) -> Result<&'a Field> {
+    table.fields.iter().find(|field| field.name == name && field.sortable).ok_or_else(|| {
+        let known: Vec<_> = table.fields.iter().filter(|field| field.sortable).map(|field| field.name).collect();
+        Error::invalid(
+            "order",
+            format!("{name:?} is no field that {}s are ordered by; there are {}", table.entity, known.join(", ")),
+        )
+    })
+}
+
+/// A filter's value as the type of its field. Ids and times come as text, numbers also.
+fn convert(field: &Field, value: &JsonValue) -> Result<Value> {
+    let refuse = |wanted: &str| Error::invalid(field.name, format!("{value} is not {wanted}"));
+    let text = value.as_str();
+    match field.kind {
+        FieldKind::Text => match value {
+            JsonValue::String(text) => Ok(Value::Text(text.clone())),
+            JsonValue::Number(number) => Ok(Value::Text(number.to_string())),
+            JsonValue::Bool(truth) => Ok(Value::Text(truth.to_string())),
+            _ => Err(refuse("text")),
+        },
+        FieldKind::Uuid => parse_uuid(field.name, text.ok_or_else(|| refuse("a UUID"))?).map(Value::Uuid),
+        FieldKind::Time => {
+            // A cursor holds the time as the engine keeps it; SQLite keeps microseconds.
+            if let Some(micros) = value.as_i64() {
+                return Timestamp::from_micros(micros).map(Value::Time);
+            }
+            let time = text.ok_or_else(|| refuse("a time"))?.parse();
+            time.map(Value::Time).map_err(|_| refuse("a time such as 2025-03-01T12:00:00Z"))
+        }
+        FieldKind::Int => {
+            let number = value.as_i64().or_else(|| text.and_then(|text| text.parse().ok()));
+            number.map(Value::I64).ok_or_else(|| refuse("a whole number"))
+        }
+        FieldKind::Float => {
+            let number = value.as_f64().or_else(|| text.and_then(|text| text.parse().ok()));
+            number.map(Value::F64).ok_or_else(|| refuse("a number"))
+        }
+        FieldKind::Bool => {
+            let truth = value.as_bool().or_else(|| text.and_then(|text| text.parse().ok()));
+            truth.map(Value::Bool).ok_or_else(|| refuse("true or false"))
+        }
+        FieldKind::Json => Err(refuse("comparable with a whole JSON field")),
+    }
+}
+
+fn to_json(value: &Value) -> Result<JsonValue> {
+    Ok(match value {
+        Value::Text(text) => JsonValue::from(text.as_str()),
+        Value::Bool(value) => JsonValue::from(*value),
+        Value::I32(value) => JsonValue::from(*value),
+        Value::I64(value) => JsonValue::from(*value),
+        Value::F64(value) => JsonValue::from(*value),
+        Value::Uuid(id) => JsonValue::from(id.to_string()),
+        Value::Time(time) => JsonValue::from(time.to_string()),
+        Value::Bytes(bytes) => {
+            let id = uuid::Uuid::from_slice(bytes).map_err(|error| Error::database(error.to_string()))?;
+            JsonValue::from(id.to_string())
+        }
+        Value::Null | Value::Json(_) => return Err(Error::database("a list is ordered by a value that has no order")),
+    })
+}
+
+/// Tells one list from another: the table, the tenant, the filters and the order, not the size of the page.
+fn fingerprint(table: &Table, tenant: TenantId, request: &ListRequest, order: &str, direction: Direction) -> String {
+    let mut hash = Sha256::new();
+    hash.update(format!("{} {tenant} {order} {direction:?}", table.name));
+    for filter in &request.filters {
+        hash.update(format!("\0{}\0{}\0{}", filter.field, filter.operator.sign(), filter.value));
+    }
+    hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Every statement that lists of this table can assemble, one filter at a time: for the test that prepares
+/// them all.
+#[cfg(any(test, feature = "conformance"))]
+pub(crate) fn statements(dialect: Dialect, table: &'static Table) -> Result<Vec<Sql>> {
+    let tenant = TenantId::DEFAULT;
+    let sample = |kind| match kind {
+        FieldKind::Uuid => JsonValue::from(uuid::Uuid::nil().to_string()),
+        FieldKind::Int => JsonValue::from(1),
+        FieldKind::Float => JsonValue::from(0.5),
+        FieldKind::Bool => JsonValue::from(true),
+        FieldKind::Text | FieldKind::Json => JsonValue::from("x"),
+        FieldKind::Time => JsonValue::from("2025-01-01T00:00:00Z"),
+    };
+    let mut requests = vec![ListRequest::new(), ListRequest::new().page(2, 10)];
+    for field in table.fields {
+        let name = if field.kind == FieldKind::Json { format!("{}.key", field.name) } else { field.name.to_owned() };
+        requests.push(ListRequest::new().filter(name, sample(field.kind)));
+        if field.kind == FieldKind::Text {
+            requests.push(ListRequest::new().filter_by(field.name, FilterOperator::Like, "x%"));
+        }
+        if field.sortable {
+            requests.push(ListRequest::new().order_by(field.name, Direction::Descending));
+        }
+    }
+    let mut statements = Vec::new();
+    for request in requests {
+        let query = Query::new(dialect, table, tenant, &request)?;
+        statements.push(query.page(&request)?.0);
+        statements.push(query.count().0);
+        if request.offset.is_none() {
+            let kind = if table.name == "agents" || table.name == "tenants" { FieldKind::Int } else { FieldKind::Uuid };
+            let key = convert(&Field::new("id", kind), &sample(kind))?;
+            let place = [convert(query.order, &sample(query.order.kind))?, key];
+            let request = request.after(query.cursor(&place)?);
+            statements.push(query.page(&request)?.0);
+        }
+    }
+    Ok(statements)
+}

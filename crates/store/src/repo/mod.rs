@@ -1,0 +1,69 @@
+//! One file for each entity: its statements and its functions.
+
+mod list;
+pub(crate) mod table;
+
+mod messages;
+mod sessions;
+mod tenants;
+mod users;
+mod words;
+
+pub use messages::Messages;
+pub use sessions::Sessions;
+pub use tenants::Tenants;
+pub use users::Users;
+
+use crate::store::{Store, TenantStore};
+
+/// Declares the functions that give access to the entities, on a tenant's view and on the store for the
+/// default tenant.
+macro_rules! entities {
+    ($($(#[$doc:meta])* $name:ident: $type:ident),* $(,)?) => {
+        impl TenantStore {
+            $($(#[$doc])*
+            #[must_use]
+            pub fn $name(&self) -> $type<'_> {
+                $type(self)
+            })*
+        }
+
+        impl Store {
+            $($(#[$doc])*
+            #[must_use]
+            pub fn $name(&self) -> $type<'_> {
+                $type(self.default_tenant())
+            })*
+        }
+    };
+}
+
+entities! {
+    /// Users.
+    users: Users,
+    /// Sessions.
+    sessions: Sessions,
+    /// Messages.
+    messages: Messages,
+}
+
+/// The table of an entity and its fixed statements.
+#[cfg(any(test, feature = "conformance"))]
+type Statements = (&'static table::Table, &'static [&'static crate::engine::Sql]);
+
+/// The fixed statements of every repository: for the test that prepares them all.
+#[cfg(any(test, feature = "conformance"))]
+pub(crate) fn statements() -> Vec<Statements> {
+    vec![tenants::STATEMENTS, users::STATEMENTS, sessions::STATEMENTS, messages::STATEMENTS]
+}
+
+#[cfg(any(test, feature = "conformance"))]
+pub(crate) use list::statements as list_statements;
+
+impl Store {
+    /// Tenants.
+    #[must_use]
+    pub fn tenants(&self) -> Tenants<'_> {
+        Tenants(self.default_tenant())
+    }
+}

@@ -1,0 +1,215 @@
+//! The store, and its view for one tenant.
+
+use std::sync::Arc;
+
+use agentkeep_core::{Clock, Error, IdGenerator, Result, SystemClock, TenantId, Timestamp};
+use uuid::Uuid;
+
+use crate::engine::{Config, Engine, Executor, PoolGauges, Row, Sql, Tx, Value};
+
+/// An open database. Cheap to clone; all clones share its connections.
+///
+/// Its entity functions (`store.sessions()` …) work on the default tenant; [`Store::tenant`] gives the view
+/// of another.
+#[derive(Clone)]
+pub struct Store {
+    engine: Engine,
+    config: Arc<Config>,
+    default: TenantStore,
+}
+
+/// The store as one tenant sees it: nothing of any other tenant can be read, named or blocked through it.
+#[derive(Clone)]
+pub struct TenantStore {
+    pub(crate) executor: Executor,
+    pub(crate) tenant: TenantId,
+    context: Arc<Context>,
+}
+
+/// Where time and ids come from.
+struct Context {
+    clock: Box<dyn Clock>,
+    ids: IdGenerator,
+}
+
+impl Store {
+    /// Opens the database at `url` with the other settings of the environment, and brings its schema up to
+    /// date (unless `AGENTKEEP_AUTO_MIGRATE=false`).
+    ///
+    /// # Errors
+    /// [`Error::Config`] when the address cannot be read, [`Error::Unavailable`] when nothing answers
+    /// there within 5 s, [`Error::Schema`] when the database is newer than this program or its history was
+    /// changed.
+    pub async fn open(url: &str) -> Result<Self> {
+        Self::open_with(Config::from_env_with_url(url)?).await
+    }
+
+    /// Opens the database the environment names ([`Config::from_env`]): `DATABASE_URL`, `POSTGRES_HOST` and
+    /// its companions, or the SQLite file `agentkeep.db` in the working folder.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub async fn open_default() -> Result<Self> {
+        Self::open_with(Config::from_env()?).await
+    }
+
+    /// Opens a database with all settings given.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub async fn open_with(config: Config) -> Result<Self> {
+        Self::open_with_clock(config, SystemClock).await
+    }
+
+    /// Opens a database with a clock of the caller's: times and ids come from it.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub async fn open_with_clock(config: Config, clock: impl Clock) -> Result<Self> {
+        let store = Self::connect(config, clock).await?;
+        Ok(store)
+    }
+
+    /// Connects without looking at the schema: for commands that make or inspect it.
+    async fn connect(config: Config, clock: impl Clock) -> Result<Self> {
+        config.check_scheme()?;
+        let config = Arc::new(config);
+        let engine = Engine::open(Arc::clone(&config)).await?;
+        let context = Arc::new(Context { clock: Box::new(clock), ids: IdGenerator::default() });
+        let default = TenantStore { executor: Executor::Engine(engine.clone()), tenant: TenantId::DEFAULT, context };
+        Ok(Self { engine, config, default })
+    }
+
+    /// The view of a tenant. Whether it exists shows when it is used: reads find nothing, writes name it.
+    #[must_use]
+    pub fn tenant(&self, tenant: TenantId) -> TenantStore {
+        TenantStore { tenant, ..self.default.clone() }
+    }
+
+    /// The view of the default tenant.
+    #[must_use]
+    pub fn default_tenant(&self) -> &TenantStore {
+        &self.default
+    }
+
+    /// The settings it was opened with.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What the connection pool is doing.
+    #[must_use]
+    pub fn gauges(&self) -> PoolGauges {
+        self.engine.gauges()
+    }
+
+    /// Runs a statement of the caller's as its own transaction; how many rows it changed. Parameters are
+    /// `$1`, `$2` … on both engines, always bound.
+    ///
+    /// # Errors
+    /// What the database reports; nothing was changed then. [`Error::Invalid`] for BEGIN, COMMIT and their
+    /// like: [`Store::begin`] opens transactions.
+    pub async fn execute(&self, sql: &str, params: &[Value]) -> Result<u64> {
+        self.engine.execute(&raw(sql)?, params).await
+    }
+
+    /// Runs a statement once for each list of parameters, all in one transaction; how many rows changed.
+    ///
+    /// # Errors
+    /// As [`Store::execute`]; nothing of the batch remains then.
+    pub async fn execute_batch(&self, sql: &str, rows: Vec<Vec<Value>>) -> Result<u64> {
+        self.engine.execute_batch(&raw(sql)?, rows).await
+    }
+
+    /// The rows of a statement; empty when there are none.
+    ///
+    /// # Errors
+    /// As [`Store::execute`].
+    pub async fn fetch_all(&self, sql: &str, params: &[Value]) -> Result<Vec<Row>> {
+        self.engine.fetch_all(&raw(sql)?, params).await
+    }
+
+    /// The first row of a statement; `None` when there is none.
+    ///
+    /// # Errors
+    /// As [`Store::execute`].
+    pub async fn fetch_one(&self, sql: &str, params: &[Value]) -> Result<Option<Row>> {
+        Ok(self.fetch_all(sql, params).await?.into_iter().next())
+    }
+
+    /// The first column of the first row; `None` when there is no row.
+    ///
+    /// # Errors
+    /// As [`Store::execute`].
+    pub async fn fetch_val(&self, sql: &str, params: &[Value]) -> Result<Option<Value>> {
+        Ok(self.fetch_one(sql, params).await?.and_then(|row| row.into_values().into_iter().next()))
+    }
+
+    /// Opens a transaction. It is undone unless [`Tx::commit`] is called.
+    ///
+    /// # Errors
+    /// [`Error::PoolTimeout`] when no connection became free in time.
+    pub async fn begin(&self) -> Result<Tx> {
+        self.engine.begin().await
+    }
+
+    /// The view of a tenant inside a transaction: what it does is done when the transaction is committed.
+    #[must_use]
+    pub fn tenant_in(&self, tx: &Tx, tenant: TenantId) -> TenantStore {
+        TenantStore { executor: Executor::Tx(tx.clone()), tenant, context: Arc::clone(&self.default.context) }
+    }
+
+    /// Waits for what is being written and closes all connections, of all clones.
+    pub async fn close(&self) {
+        self.engine.close().await;
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+}
+
+impl TenantStore {
+    /// The tenant.
+    #[must_use]
+    pub fn id(&self) -> TenantId {
+        self.tenant
+    }
+
+    /// Runs `work` in one transaction: all of it is done, or, when it returns an error, nothing. It may be
+    /// run more than once when the database asks for that (a serialisation failure, a deadlock), so it
+    /// should touch nothing else.
+    ///
+    /// # Errors
+    /// The error of `work`, or of the commit.
+    pub async fn transaction<T, F, Work>(&self, work: F) -> Result<T>
+    where
+        F: Fn(TenantStore) -> Work,
+        Work: Future<Output = Result<T>>,
+    {
+        let inside = |executor| Self { executor, tenant: self.tenant, context: Arc::clone(&self.context) };
+        self.executor.transaction(|executor| work(inside(executor))).await
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.context.clock.now()
+    }
+
+    /// A new id, with the time part `now`.
+    pub(crate) fn new_id<T: From<Uuid>>(&self, now: Timestamp) -> T {
+        self.context.ids.generate(now).into()
+    }
+}
+
+/// A statement of the caller's. Statements that open or end transactions would reach a connection that
+/// others share.
+fn raw(sql: &str) -> Result<Sql> {
+    let word: String = sql.trim_start().chars().take_while(char::is_ascii_alphabetic).collect();
+    match word.to_ascii_uppercase().as_str() {
+        word @ ("BEGIN" | "START" | "COMMIT" | "END" | "ROLLBACK" | "SAVEPOINT" | "RELEASE" | "ABORT") => {
+            Err(Error::invalid("sql", format!("{word} reaches a shared connection; open a transaction with begin()")))
+        }
+        _ => Ok(Sql::assembled(sql)),
+    }
+}
