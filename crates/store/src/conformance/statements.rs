@@ -9,7 +9,10 @@ pub async fn every_statement_is_understood(home: &Home) {
     for (table, fixed) in repo::statements() {
         let lists = repo::list_statements(engine.dialect(), table).expect("lists can be assembled");
         for sql in fixed.iter().copied().chain(&lists) {
-            engine.prepare(sql).await.unwrap_or_else(|error| panic!("{error} in a statement of {}: {sql:?}", table.name));
+            engine
+                .prepare(sql)
+                .await
+                .unwrap_or_else(|error| panic!("{error} in a statement of {}: {sql:?}", table.name));
         }
     }
 }

@@ -59,7 +59,8 @@ pub fn postgres_url() -> String {
 pub async fn new_postgres_database(purpose: &str) -> String {
     let server = postgres_url();
     let name = format!("agentkeep_{purpose}_{}", uuid::Uuid::now_v7().simple());
-    let (client, connection) = tokio_postgres::connect(&server, tokio_postgres::NoTls).await.expect("PostgreSQL answers");
+    let (client, connection) =
+        tokio_postgres::connect(&server, tokio_postgres::NoTls).await.expect("PostgreSQL answers");
     let connection = tokio::spawn(connection);
     client.batch_execute(&format!("CREATE DATABASE {name}")).await.expect("a database can be made");
     drop(client);
