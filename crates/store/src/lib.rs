@@ -1,12 +1,19 @@
 //! The state of AI agents, kept: one library on an embedded SQLite file or on PostgreSQL.
 
+mod admin;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod engine;
+mod migrate;
 mod repo;
 mod store;
 
+pub use admin::Admin;
 pub use agentkeep_core as core;
 pub use engine::{Config, PoolGauges, Row, Sql, Synchronous, Tx, Value};
+pub use migrate::{
+    MigrateOptions, Migration, MigrationEvent, MigrationState, MigrationStatus, Migrations, PlannedMigration,
+    PlannedStatement,
+};
 pub use repo::{Messages, Sessions, Tenants, Users};
 pub use store::{Store, TenantStore};

@@ -6,6 +6,7 @@
 //! and never logged.
 
 mod config;
+mod dedicated;
 mod fragments;
 mod gauges;
 mod log;
@@ -27,6 +28,7 @@ pub use sql::Sql;
 pub use transaction::Tx;
 pub use value::Value;
 
+pub(crate) use dedicated::Dedicated;
 pub(crate) use row::{ColumnRef, FromColumn, FromRow, RowRef, from_column_words};
 pub(crate) use sql::{AppendSql, Dialect};
 
@@ -123,6 +125,14 @@ impl Engine {
         match self {
             Self::Postgres(engine) => engine.begin().await.map(Tx::postgres),
             Self::Sqlite(engine) => engine.begin().await.map(Tx::sqlite),
+        }
+    }
+
+    /// Opens a connection of one's own, for work on the schema.
+    pub(crate) async fn dedicated(&self) -> Result<Dedicated> {
+        match self {
+            Self::Postgres(engine) => engine.dedicated().await.map(Dedicated::postgres),
+            Self::Sqlite(engine) => engine.dedicated().await.map(Dedicated::sqlite),
         }
     }
 

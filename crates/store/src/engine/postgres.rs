@@ -42,6 +42,9 @@ impl Postgres {
     pub(super) async fn begin(&self) -> Result<PostgresTx> {
         none()
     }
+    pub(super) async fn dedicated(&self) -> Result<PostgresDedicated> {
+        none()
+    }
     pub(super) async fn prepare(&self, _sql: &Sql) -> Result<()> {
         none()
     }
@@ -79,4 +82,19 @@ impl PostgresTx {
 
 pub(super) fn column(_row: &tokio_postgres::Row, _index: usize) -> Result<ColumnRef<'_>> {
     none()
+}
+
+pub(crate) struct PostgresDedicated;
+
+impl PostgresDedicated {
+    pub(super) async fn fetch_all<T: FromRow>(&self, _sql: &Sql, _params: &[Value]) -> Result<Vec<T>> {
+        none()
+    }
+    pub(super) async fn execute(&self, _sql: &Sql, _params: &[Value]) -> Result<u64> {
+        none()
+    }
+    pub(super) async fn run(&self, _text: &str) -> Result<()> {
+        none()
+    }
+    pub(super) async fn close(self) {}
 }

@@ -165,8 +165,7 @@ impl Lexer<'_> {
             return Ok(if tag == 0 { Kind::Symbol } else { Kind::Word });
         }
         let delimiter = &self.text[self.at..=open];
-        let end =
-            self.find(open + 1, delimiter).ok_or(Unclosed { at: self.at, what: "a dollar quote" })?;
+        let end = self.find(open + 1, delimiter).ok_or(Unclosed { at: self.at, what: "a dollar quote" })?;
         self.at = end + delimiter.len();
         Ok(Kind::Quoted)
     }
@@ -190,6 +189,17 @@ impl Lexer<'_> {
 
 fn is_word_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80
+}
+
+/// Whether `text` speaks of `name`, quoted or not.
+pub(super) fn names(text: &str, name: &str, dialect: Dialect) -> bool {
+    tokens(text, dialect).is_ok_and(|tokens| {
+        tokens.iter().any(|token| match token.kind {
+            Kind::Word => token.text.eq_ignore_ascii_case(name),
+            Kind::Quoted => token.text.trim_matches('"') == name,
+            _ => false,
+        })
+    })
 }
 
 /// The text without comments, every run of white space as one blank: two texts that mean the same and differ in

@@ -141,7 +141,9 @@ fn refuse_control(file: &str, statement: &Statement) -> Result<()> {
         return Ok(());
     };
     let Statement { number, line, .. } = statement;
-    Err(Error::Schema(format!("{file}, statement {number} (line {line}): {first} is not allowed in a migration: {reason}")))
+    Err(Error::Schema(format!(
+        "{file}, statement {number} (line {line}): {first} is not allowed in a migration: {reason}"
+    )))
 }
 
 /// A list of migrations in the order of their versions.
@@ -237,6 +239,7 @@ mod tests {
         let mut names: Vec<String> = fs::read_dir(&folder)
             .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
             .map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"))
+            .filter(|name| name.ends_with(".sql"))
             .collect();
         names.sort();
         names

@@ -23,7 +23,10 @@ pub(crate) struct Statement {
 impl Statement {
     /// The keyword it begins with.
     pub(super) fn first_word(&self) -> &str {
-        let end = self.text.find(|character: char| !character.is_alphanumeric() && character != '_').unwrap_or(self.text.len());
+        let end = self
+            .text
+            .find(|character: char| !character.is_alphanumeric() && character != '_')
+            .unwrap_or(self.text.len());
         &self.text[..end]
     }
 }
@@ -55,7 +58,9 @@ pub(crate) fn split(file: &str, text: &str, dialect: Dialect) -> Result<Vec<Stat
     }
     if let (Some(open), Some(first)) = (shape.open(), parts.first()) {
         let line = line_of(text, first.at);
-        return Err(Error::Schema(format!("{file}: {open} of the statement that starts at line {line} is never closed")));
+        return Err(Error::Schema(format!(
+            "{file}: {open} of the statement that starts at line {line} is never closed"
+        )));
     }
     push(&mut statements, text, &parts);
     Ok(statements)
@@ -240,8 +245,8 @@ mod tests {
 
     /// Statements that start with a word and end with one, so that their texts are known exactly.
     fn statements(piece: impl Strategy<Value = String>) -> impl Strategy<Value = Vec<String>> {
-        let statement = proptest::collection::vec(piece, 0..6)
-            .prop_map(|pieces| format!("SELECT {} x", pieces.join(" ")));
+        let statement =
+            proptest::collection::vec(piece, 0..6).prop_map(|pieces| format!("SELECT {} x", pieces.join(" ")));
         proptest::collection::vec(statement, 0..6)
     }
 
@@ -293,6 +298,7 @@ mod tests {
     }
 
     fn parse(connection: &rusqlite::Connection, text: &str) -> usize {
+        use rusqlite::fallible_iterator::FallibleIterator as _;
         let mut batch = rusqlite::Batch::new(connection, text);
         let mut count = 0;
         while let Some(mut statement) = batch.next().expect("a statement") {

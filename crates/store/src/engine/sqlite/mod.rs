@@ -10,9 +10,13 @@ mod reader;
 mod tx;
 mod writer;
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use agentkeep_core::{Result, TenantId};
+use tokio::sync::oneshot;
 
 use super::{AppendSql, Config, FromRow, PoolGauges, RowRef, Sql, Value, log::StatementLog};
 use checkpoint::Checkpointer;
@@ -22,6 +26,9 @@ use writer::{Writer, write};
 
 pub(super) use codec::column;
 pub(super) use tx::SqliteTx;
+
+/// How long a connection for work on the schema waits for another writer by itself.
+const DEDICATED_PATIENCE: Duration = Duration::from_millis(20);
 
 /// An open SQLite database.
 #[derive(Clone)]
@@ -112,6 +119,25 @@ impl Sqlite {
 
     pub(super) async fn begin(&self) -> Result<SqliteTx> {
         self.0.writer.begin().await
+    }
+
+    /// A connection for work on the schema: on a file one of its own, in memory the only one there is.
+    pub(super) async fn dedicated(&self) -> Result<SqliteTx> {
+        let Target::File(path) = Target::of(&self.0.config) else { return self.0.writer.dedicated().await };
+        // Who waits for a lock polls with a deadline of his own.
+        let config = Config { acquire_timeout: DEDICATED_PATIENCE, ..(*self.0.config).clone() };
+        let log = self.0.log;
+        let (reply, receiver) = oneshot::channel();
+        let serve = move || match Session::open(&Target::File(path), &config, Role::Writer) {
+            Ok(session) => tx::serve_dedicated(&session, reply, &log),
+            Err(error) => drop(reply.send(Err(error))),
+        };
+        let failed = |error: String| agentkeep_core::Error::database(format!("no thread for the schema: {error}"));
+        std::thread::Builder::new()
+            .name("agentkeep-schema".into())
+            .spawn(serve)
+            .map_err(|error| failed(error.to_string()))?;
+        receiver.await.map_err(|error| failed(error.to_string()))?
     }
 
     pub(super) async fn prepare(&self, sql: &Sql) -> Result<()> {

@@ -93,6 +93,17 @@ pub(super) fn serve(session: &Session, reply: oneshot::Sender<Result<SqliteTx>>,
         let _ = reply.send(Err(session.error(cause)));
         return;
     }
+    serve_commands(session, reply, idle, log);
+}
+
+/// Hands the connection over as it is and serves it until its user is done with it; no time limit holds. Behind
+/// it everything is as before, whatever the user left: no transaction, foreign keys on.
+pub(super) fn serve_dedicated(session: &Session, reply: oneshot::Sender<Result<SqliteTx>>, log: &StatementLog) {
+    serve_commands(session, reply, Duration::MAX, log);
+    let _ = control(&session.connection, "PRAGMA foreign_keys = ON");
+}
+
+fn serve_commands(session: &Session, reply: oneshot::Sender<Result<SqliteTx>>, idle: Duration, log: &StatementLog) {
     let (commands, inbox) = mpsc::channel();
     if reply.send(Ok(SqliteTx { commands: Arc::new(commands), log: *log })).is_ok() {
         while let Ok(command) = inbox.recv_timeout(idle) {

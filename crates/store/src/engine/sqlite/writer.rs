@@ -32,6 +32,8 @@ pub(super) enum Job {
     Write(Box<dyn Write>),
     /// Open a transaction and serve it until it ends.
     Begin(oneshot::Sender<Result<SqliteTx>>),
+    /// Hand the connection over for work on the schema until its user is done.
+    Dedicate(oneshot::Sender<Result<SqliteTx>>),
     Close(oneshot::Sender<()>),
 }
 
@@ -177,8 +179,16 @@ impl Writer {
     }
 
     pub(super) async fn begin(&self) -> Result<SqliteTx> {
+        self.handle(Job::Begin).await
+    }
+
+    pub(super) async fn dedicated(&self) -> Result<SqliteTx> {
+        self.handle(Job::Dedicate).await
+    }
+
+    async fn handle(&self, job: fn(oneshot::Sender<Result<SqliteTx>>) -> Job) -> Result<SqliteTx> {
         let (reply, receiver) = oneshot::channel();
-        self.send(Job::Begin(reply))?;
+        self.send(job(reply))?;
         match tokio::time::timeout(self.patience, receiver).await {
             Ok(answer) => answer.unwrap_or_else(|_| Err(super::reader::closed())),
             Err(_) => Err(self.timed_out()),
@@ -214,6 +224,7 @@ impl Thread {
             match job {
                 Job::Write(write) => next = self.group(write),
                 Job::Begin(reply) => tx::serve(&self.session, reply, self.statement_timeout, &self.log),
+                Job::Dedicate(reply) => tx::serve_dedicated(&self.session, reply, &self.log),
                 Job::Close(reply) => {
                     if let Some(checkpointer) = self.checkpointer.take() {
                         checkpointer.close(&self.session);
