@@ -5,7 +5,10 @@ use std::sync::Arc;
 use agentkeep_core::{Clock, Error, IdGenerator, Result, SystemClock, TenantId, Timestamp};
 use uuid::Uuid;
 
-use crate::engine::{Config, Engine, Executor, PoolGauges, Row, Sql, Tx, Value};
+use crate::{
+    engine::{Config, Engine, Executor, PoolGauges, Row, Sql, Tx, Value},
+    migrate,
+};
 
 /// An open database. Cheap to clone; all clones share its connections.
 ///
@@ -67,7 +70,11 @@ impl Store {
     /// As [`Store::open`].
     pub async fn open_with_clock(config: Config, clock: impl Clock) -> Result<Self> {
         let store = Self::connect(config, clock).await?;
-        Ok(store)
+        let schema = migrate::ensure(&store.engine, store.config.auto_migrate).await;
+        if schema.is_err() {
+            store.close().await;
+        }
+        schema.map(|()| store)
     }
 
     /// Connects without looking at the schema: for commands that make or inspect it.

@@ -41,6 +41,8 @@ pub struct Config {
     pub prepared_statements: bool,
     /// How much of a commit SQLite waits for.
     pub synchronous: Synchronous,
+    /// Whether opening a store brings an older schema up to date. A new database always gets its schema.
+    pub auto_migrate: bool,
 }
 
 /// The file that is used when nothing is configured.
@@ -61,6 +63,7 @@ impl Config {
             slow_statement: Duration::from_millis(500),
             prepared_statements: true,
             synchronous: Synchronous::Full,
+            auto_migrate: true,
         }
     }
 
@@ -118,6 +121,7 @@ impl Config {
         };
         config.log_sql = truth("AGENTKEEP_LOG_SQL")?.or(truth("AM_LOG_SQL")?).unwrap_or(false);
         config.prepared_statements = truth("AGENTKEEP_PREPARED_STATEMENTS")?.unwrap_or(true);
+        config.auto_migrate = truth("AGENTKEEP_AUTO_MIGRATE")?.unwrap_or(true);
         config.synchronous =
             match set("AGENTKEEP_SQLITE_SYNCHRONOUS").as_deref().map(str::to_ascii_lowercase).as_deref() {
                 None | Some("full") => Synchronous::Full,
@@ -220,6 +224,7 @@ impl fmt::Debug for Config {
             .field("slow_statement", &self.slow_statement)
             .field("prepared_statements", &self.prepared_statements)
             .field("synchronous", &self.synchronous)
+            .field("auto_migrate", &self.auto_migrate)
             .finish()
     }
 }
