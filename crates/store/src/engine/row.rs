@@ -8,10 +8,13 @@ use std::sync::Arc;
 use agentkeep_core::{AgentId, Error, Json, JsonArray, JsonObject, Result, TenantId, Timestamp};
 use uuid::Uuid;
 
-use super::value::{Value, unescape_json, unescape_text};
+use super::{
+    postgres::Numeric,
+    value::{Value, unescape_json, unescape_text},
+};
 
 /// A column as the driver holds it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(crate) enum ColumnRef<'a> {
     Null,
     Bool(bool),
@@ -19,12 +22,37 @@ pub(crate) enum ColumnRef<'a> {
     Float(f64),
     /// Text as it is stored, escapes and all.
     Text(&'a str),
-    /// A value of a type we have no variant for, already written as text (numeric).
+    /// A decimal number of any size (PostgreSQL).
+    Numeric(Numeric<'a>),
     Bytes(&'a [u8]),
     Uuid(Uuid),
     Time(Timestamp),
     /// The text of a `jsonb` column, escapes and all.
     Jsonb(&'a str),
+}
+
+impl std::fmt::Debug for ColumnRef<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.kind())
+    }
+}
+
+impl ColumnRef<'_> {
+    /// What kind of value it is, for error messages: the value itself may be a secret.
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Null => "NULL",
+            Self::Bool(_) => "a truth value",
+            Self::Int(_) => "a whole number",
+            Self::Float(_) => "a floating-point number",
+            Self::Text(_) => "text",
+            Self::Numeric(_) => "a decimal number",
+            Self::Bytes(_) => "bytes",
+            Self::Uuid(_) => "a UUID",
+            Self::Time(_) => "a time",
+            Self::Jsonb(_) => "jsonb",
+        }
+    }
 }
 
 /// A row as the driver holds it.
@@ -41,7 +69,7 @@ impl RowRef<'_> {
             Self::Sqlite(row) => super::sqlite::column(row, index)?,
         };
         T::from_column(column)
-            .map_err(|wanted| Error::database(format!("column {index} holds {column:?}, which is not {wanted}")))
+            .map_err(|wanted| Error::database(format!("column {index} holds {column:?}, not {wanted}")))
     }
 }
 
@@ -70,13 +98,32 @@ macro_rules! from_column {
 
 from_column! {
     bool, "a truth value": ColumnRef::Bool(value) => value, ColumnRef::Int(value @ (0 | 1)) => value == 1;
-    i64, "a whole number": ColumnRef::Int(value) => value;
-    f64, "a number": ColumnRef::Float(value) => value, ColumnRef::Int(value) => value as f64;
-    String, "text": ColumnRef::Text(text) => unescape_text(text).into_owned();
+    String, "text": ColumnRef::Text(text) => unescape_text(text).into_owned(), ColumnRef::Numeric(number) => number.to_string();
     Vec<u8>, "bytes": ColumnRef::Bytes(bytes) => bytes.to_vec();
     Json, "JSON": ColumnRef::Jsonb(text) => Json::from_stored(unescape_json(text)), ColumnRef::Text(text) => Json::from_stored(text);
     JsonObject, "a JSON object": ColumnRef::Jsonb(text) => Self::from_stored(unescape_json(text)), ColumnRef::Text(text) => Self::from_stored(text);
     JsonArray, "a JSON array": ColumnRef::Jsonb(text) => Self::from_stored(unescape_json(text)), ColumnRef::Text(text) => Self::from_stored(text);
+}
+
+impl FromColumn for i64 {
+    fn from_column(column: ColumnRef<'_>) -> Result<Self, &'static str> {
+        match column {
+            ColumnRef::Int(value) => Ok(value),
+            ColumnRef::Numeric(number) => number.to_string().parse().map_err(|_| "a whole number of 64 bits"),
+            _ => Err("a whole number"),
+        }
+    }
+}
+
+impl FromColumn for f64 {
+    fn from_column(column: ColumnRef<'_>) -> Result<Self, &'static str> {
+        match column {
+            ColumnRef::Float(value) => Ok(value),
+            ColumnRef::Int(value) => Ok(value as Self),
+            ColumnRef::Numeric(number) => number.to_string().parse().map_err(|_| "a number"),
+            _ => Err("a number"),
+        }
+    }
 }
 
 impl FromColumn for Uuid {
@@ -123,6 +170,7 @@ impl FromColumn for Value {
             ColumnRef::Int(value) => Self::I64(value),
             ColumnRef::Float(value) => Self::F64(value),
             ColumnRef::Text(text) => Self::Text(unescape_text(text).into_owned()),
+            ColumnRef::Numeric(number) => Self::Text(number.to_string()),
             ColumnRef::Bytes(bytes) => Self::Bytes(bytes.to_vec()),
             ColumnRef::Uuid(id) => Self::Uuid(id),
             ColumnRef::Time(time) => Self::Time(time),

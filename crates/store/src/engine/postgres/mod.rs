@@ -1,0 +1,280 @@
+//! PostgreSQL.
+//!
+//! Three kinds of connections, each for what it is best at: *lanes* that all callers share for short reads,
+//! pipelined; lanes on which appends that wait are committed together; and a *pool* for transactions and
+//! statements that may take long. What failed without doing anything is tried again here, so callers see
+//! an error only when there is something to decide.
+
+mod address;
+mod append;
+mod connect;
+mod decode;
+mod dedicated;
+mod encode;
+mod error;
+mod group;
+mod lanes;
+mod link;
+mod pool;
+mod retry;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod tx;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use agentkeep_core::{Result, TenantId};
+use tokio::runtime::Handle;
+
+use super::{AppendSql, Config, FromRow, PoolGauges, Sql, Value, log::StatementLog};
+use connect::Connector;
+use error::Fault;
+use group::AppendLanes;
+use lanes::ReadLanes;
+use link::{Link, Ready};
+use pool::{Lease, Left, Pool};
+use retry::{Effect, Tries};
+
+pub(crate) use decode::Numeric;
+pub(super) use decode::column;
+pub(super) use dedicated::PostgresDedicated;
+pub(super) use tx::PostgresTx;
+
+/// A PostgreSQL database.
+#[derive(Clone)]
+pub(crate) struct Postgres(Arc<Shared>);
+
+/// What all handles and tasks of one database have in common.
+struct Shared {
+    connector: Arc<Connector>,
+    pool: Pool,
+    reads: ReadLanes,
+    appends: AppendLanes,
+    log: StatementLog,
+    acquire_timeout: Duration,
+    runtime: Handle,
+}
+
+impl Postgres {
+    /// Connects once, to say at once when that is not possible.
+    pub(super) async fn open(config: Arc<Config>) -> Result<Self> {
+        let connector = Arc::new(Connector::new(&config)?);
+        let shared = Shared {
+            pool: Pool::new(Arc::clone(&connector), &config)?,
+            reads: ReadLanes::new(&connector),
+            appends: AppendLanes::new(&connector),
+            log: StatementLog::new(&config),
+            acquire_timeout: config.acquire_timeout,
+            runtime: Handle::current(),
+            connector,
+        };
+        shared.reads.pick().link().await.map_err(|fault| shared.connector.error(fault))?;
+        shared.pool.fill(config.pool_min.min(config.pool_max));
+        Ok(Self(Arc::new(shared)))
+    }
+
+    pub(super) async fn fetch_all<T: FromRow>(&self, sql: &Sql, params: &[Value]) -> Result<Vec<T>> {
+        let started = Instant::now();
+        let mut tries = None;
+        let outcome = loop {
+            match self.0.fetch_once(sql, params).await {
+                Err(fault) => match self.0.again(&mut tries, sql, &fault) {
+                    Some(pause) => tokio::time::sleep(pause).await,
+                    None => break Err(fault),
+                },
+                outcome => break outcome,
+            }
+        };
+        self.0.logged(started, sql.postgres(), outcome, |rows| rows.len() as u64)
+    }
+
+    pub(super) async fn execute(&self, sql: &Sql, params: &[Value]) -> Result<u64> {
+        let started = Instant::now();
+        let mut tries = None;
+        let outcome = loop {
+            match self.0.execute_once(sql, params).await {
+                Err(fault) => match self.0.again(&mut tries, sql, &fault) {
+                    Some(pause) => tokio::time::sleep(pause).await,
+                    None => break Err(fault),
+                },
+                outcome => break outcome,
+            }
+        };
+        self.0.logged(started, sql.postgres(), outcome, |changed| *changed)
+    }
+
+    pub(super) async fn append(
+        &self,
+        sql: &'static AppendSql,
+        tenant: TenantId,
+        row: Vec<Value>,
+    ) -> Result<Option<i64>> {
+        group::append(&self.0, sql, tenant, row).await
+    }
+
+    pub(super) async fn append_many(
+        &self,
+        sql: &'static AppendSql,
+        tenant: TenantId,
+        rows: Vec<Vec<Value>>,
+    ) -> Result<Vec<Option<i64>>> {
+        if append::statements(&rows).nth(1).is_some() {
+            let tx = self.begin().await?;
+            let outcome = tx.append_many(sql, tenant, rows).await;
+            return committed(&tx, outcome).await;
+        }
+        // One statement is a transaction by itself.
+        let rows: Vec<&[Value]> = rows.iter().map(Vec::as_slice).collect();
+        let started = Instant::now();
+        let mut tries = None;
+        let outcome = loop {
+            match self.0.append_once(sql, tenant, &rows).await {
+                Err(fault) => match self.0.again(&mut tries, &sql.postgres, &fault) {
+                    Some(pause) => tokio::time::sleep(pause).await,
+                    None => break Err(fault),
+                },
+                outcome => break outcome,
+            }
+        };
+        self.0.logged(started, sql.postgres.postgres(), outcome, |numbers| numbers.len() as u64)
+    }
+
+    pub(super) async fn execute_batch(&self, sql: &Sql, rows: Vec<Vec<Value>>) -> Result<u64> {
+        let tx = self.begin().await?;
+        let outcome = tx.execute_each(sql, &rows).await;
+        committed(&tx, outcome).await
+    }
+
+    pub(super) async fn begin(&self) -> Result<PostgresTx> {
+        PostgresTx::begin(Arc::clone(&self.0)).await
+    }
+
+    pub(super) async fn dedicated(&self) -> Result<PostgresDedicated> {
+        PostgresDedicated::open(Arc::clone(&self.0)).await
+    }
+
+    pub(super) async fn prepare(&self, sql: &Sql) -> Result<()> {
+        let text = sql.postgres();
+        let prepared = async {
+            let mut lease = self.0.lease().await?;
+            if self.0.connector.prepared {
+                lease.prepare(text).await?;
+            } else {
+                lease.ready(text, 1, false).await?;
+            }
+            lease.leaves(Left::Nothing);
+            Ok(())
+        };
+        prepared.await.map_err(|fault| self.0.connector.error(fault))
+    }
+
+    pub(super) fn gauges(&self) -> PoolGauges {
+        PoolGauges { queued_writes: self.0.appends.queued(), ..self.0.pool.gauges() }
+    }
+
+    pub(super) async fn close(&self) {
+        self.0.connector.close();
+        self.0.appends.close().await;
+        self.0.reads.close();
+        self.0.pool.close();
+    }
+}
+
+/// Commits what went well and rolls back what did not.
+async fn committed<T>(tx: &PostgresTx, outcome: Result<T>) -> Result<T> {
+    match outcome {
+        Ok(value) => tx.commit().await.map(|()| value),
+        Err(error) => {
+            // The first error is the one that matters; a rollback that fails ends the connection.
+            let _ = tx.rollback().await;
+            Err(error)
+        }
+    }
+}
+
+impl Shared {
+    async fn lease(&self) -> Result<Lease, Fault> {
+        let mut lease = self.pool.acquire().await?;
+        lease.leaves(Left::Work);
+        Ok(lease)
+    }
+
+    async fn fetch_once<T: FromRow>(&self, sql: &Sql, params: &[Value]) -> Result<Vec<T>, Fault> {
+        let text = sql.postgres();
+        if sql.is_short() {
+            let lane = self.reads.pick();
+            let link = lane.link().await?;
+            let ready = self.ready_on_lane(&link, text, params.len()).await?;
+            let rows = link.rows(text, &ready, params).await;
+            return rows.map_err(|fault| link.shared_fault(text, fault));
+        }
+        let mut lease = self.lease().await?;
+        let ready = lease.ready(text, params.len(), false).await?;
+        let rows = lease.rows(text, &ready, params).await.inspect_err(|fault| lease.forget_if_stale(text, fault));
+        lease.leaves(Left::Nothing);
+        rows
+    }
+
+    async fn execute_once(&self, sql: &Sql, params: &[Value]) -> Result<u64, Fault> {
+        let text = sql.postgres();
+        let mut lease = self.lease().await?;
+        let ready = lease.ready(text, params.len(), false).await?;
+        let changed = lease.changed(text, &ready, params).await.inspect_err(|fault| lease.forget_if_stale(text, fault));
+        lease.leaves(Left::Nothing);
+        changed
+    }
+
+    async fn append_once(
+        &self,
+        sql: &AppendSql,
+        tenant: TenantId,
+        rows: &[&[Value]],
+    ) -> Result<Vec<Option<i64>>, Fault> {
+        let text = sql.postgres.postgres();
+        let mut lease = self.lease().await?;
+        let ready = lease.ready(text, 1, false).await?;
+        let numbers = append::append(&lease, &ready, sql, tenant, rows).await;
+        let numbers = numbers.inspect_err(|fault| lease.forget_if_stale(text, fault));
+        lease.leaves(Left::Nothing);
+        numbers
+    }
+
+    /// A statement made ready on a connection that others use too: what takes a transaction to learn is
+    /// learned elsewhere.
+    async fn ready_on_lane(&self, link: &Link, text: &str, count: usize) -> Result<Ready, Fault> {
+        if !self.connector.prepared && self.connector.known_types(text).is_none() {
+            let mut lease = self.lease().await?;
+            let ready = lease.ready(text, count, false).await?;
+            lease.leaves(Left::Nothing);
+            return Ok(ready);
+        }
+        link.ready(text, count, false).await
+    }
+
+    fn tries(&self, effect: Effect) -> Tries {
+        Tries::new(effect, self.acquire_timeout, self.connector.budget())
+    }
+
+    /// After how long to try a statement again.
+    fn again(&self, tries: &mut Option<Tries>, sql: &Sql, fault: &Fault) -> Option<Duration> {
+        let effect = || if sql.is_short() { Effect::Reads } else { retry::effect_of(sql.postgres()) };
+        tries.get_or_insert_with(|| self.tries(effect())).again(fault)
+    }
+
+    /// Turns a fault into the error to tell, and logs the statement.
+    fn logged<T>(
+        &self,
+        started: Instant,
+        text: &str,
+        outcome: Result<T, Fault>,
+        rows: impl FnOnce(&T) -> u64,
+    ) -> Result<T> {
+        let outcome = outcome.map_err(|fault| self.connector.error(fault));
+        self.log.record(started, text, outcome.as_ref().map(rows));
+        outcome
+    }
+}
