@@ -84,24 +84,32 @@ pub(super) async fn migrate(engine: &Engine, migrations: &Migrations, options: &
     outcome
 }
 
-/// Runs `work` in a transaction that holds the migration lock.
-pub(super) async fn locked<T>(
-    engine: &Engine,
-    options: &MigrateOptions,
-    work: impl AsyncFnOnce(&Dedicated) -> Result<T>,
-) -> Result<T> {
-    let migrations = Migrations::default();
-    let dialect = engine.dialect();
-    let run = Run { connection: engine.dedicated().await?, dialect, migrations: &migrations, options };
-    let outcome = async {
+/// A transaction that holds the migration lock, for work on the schema that is no migration.
+pub(super) struct Locked {
+    connection: Dedicated,
+}
+
+impl Locked {
+    /// Opens it. With `foreign_keys` off, SQLite does not look at references (PostgreSQL always does).
+    pub(super) async fn begin(engine: &Engine, options: &MigrateOptions, foreign_keys: bool) -> Result<Self> {
+        let (migrations, dialect) = (Migrations::default(), engine.dialect());
+        let run = Run { connection: engine.dedicated().await?, dialect, migrations: &migrations, options };
+        if dialect.pick(false, !foreign_keys) {
+            run.connection.run("PRAGMA foreign_keys = OFF").await?;
+        }
         run.begin().await?;
-        let value = work(&run.connection).await?;
-        run.commit().await?;
-        Ok(value)
+        Ok(Self { connection: run.connection })
     }
-    .await;
-    run.connection.close().await;
-    outcome
+
+    pub(super) fn connection(&self) -> &Dedicated {
+        &self.connection
+    }
+
+    pub(super) async fn commit(self) -> Result<()> {
+        let committed = self.connection.run("COMMIT").await;
+        self.connection.close().await;
+        committed
+    }
 }
 
 struct Run<'a> {

@@ -6,9 +6,12 @@
 //! before anything is changed. `docs/migrations.md` says how to write one.
 
 mod apply;
+mod catalog;
+mod check;
 mod history;
 mod lexer;
 mod list;
+mod reset;
 mod split;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -128,6 +131,19 @@ pub struct PlannedStatement {
     pub text: String,
 }
 
+/// How the schema stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SchemaHealth {
+    /// Whether it is the schema of this program.
+    pub up_to_date: bool,
+    /// Migrations that are applied.
+    pub applied: usize,
+    /// Migrations that are not.
+    pub pending: usize,
+    /// What is wrong: a failed migration, a database newer than the program, a changed file.
+    pub problem: Option<String>,
+}
+
 /// The migrations of a program and the database they are for.
 #[derive(Clone)]
 pub(crate) struct Migrator {
@@ -184,6 +200,34 @@ impl Migrator {
     /// (named with file and line; nothing of its file remains), or when another process is at it for too long.
     pub(crate) async fn migrate(&self, options: &MigrateOptions) -> Result<Vec<String>> {
         apply::migrate(&self.engine, &self.migrations, options).await
+    }
+}
+
+impl Migrator {
+    /// The differences between the schema and what its migrations make, in words; none when all is as it should be.
+    pub(crate) async fn check(&self) -> Result<Vec<String>> {
+        check::check(&self.engine, &self.migrations).await
+    }
+
+    /// Drops everything that the recorded migrations made, and nothing else; how many objects it were.
+    pub(crate) async fn drop_all(&self, options: &MigrateOptions) -> Result<usize> {
+        reset::drop_all(&self.engine, &self.migrations, options).await
+    }
+
+    /// Removes the rows of every table; what a new database contains is there again.
+    pub(crate) async fn clear(&self, options: &MigrateOptions) -> Result<()> {
+        reset::clear(&self.engine, &self.migrations, options).await
+    }
+
+    /// How the history stands.
+    pub(crate) async fn health(&self) -> Result<SchemaHealth> {
+        let records = history::read(&self.engine).await?;
+        let applied = records.iter().filter(|row| row.status == MigrationState::Applied).count();
+        let (pending, problem) = match history::pending(&self.migrations, self.engine.dialect(), &records) {
+            Ok(pending) => (pending.len(), records.into_iter().find_map(|row| row.error)),
+            Err(refusal) => (0, Some(refusal.to_string())),
+        };
+        Ok(SchemaHealth { up_to_date: pending == 0 && problem.is_none(), applied, pending, problem })
     }
 }
 
