@@ -8,12 +8,12 @@ mod migrate;
 mod repo;
 mod store;
 
-pub use admin::Admin;
+pub use admin::{Admin, Health};
 pub use agentkeep_core as core;
 pub use engine::{Config, PoolGauges, Row, Sql, Synchronous, Tx, Value};
 pub use migrate::{
     MigrateOptions, Migration, MigrationEvent, MigrationState, MigrationStatus, Migrations, PlannedMigration,
-    PlannedStatement,
+    PlannedStatement, SchemaHealth,
 };
 pub use repo::{Messages, Sessions, Tenants, Users};
 pub use store::{Store, TenantStore};

@@ -153,6 +153,24 @@ impl Config {
         self.url.starts_with("postgres://") || self.url.starts_with("postgresql://")
     }
 
+    /// The settings for the database `postgres` on the same server, and the name of the database that ours are
+    /// for: where it can be created. `None` on SQLite, or when the address names no other database.
+    pub(crate) fn server_database(&self) -> Option<(Self, String)> {
+        let login: tokio_postgres::Config = self.address_without_parameters()?.parse().ok()?;
+        let name = login.get_dbname().or(login.get_user()).filter(|name| *name != "postgres")?.to_owned();
+        let (_, rest) = self.url.split_once("://")?;
+        let scheme = &self.url[..self.url.len() - rest.len()];
+        let (base, query) = rest.split_once('?').map_or((rest, None), |(base, query)| (base, Some(query)));
+        let authority = base.split_once('/').map_or(base, |(authority, _)| authority);
+        let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+        let url = format!("{scheme}{authority}/postgres{query}");
+        Some((Self { url, pool_min: 0, ..self.clone() }, name))
+    }
+
+    fn address_without_parameters(&self) -> Option<&str> {
+        self.is_postgres().then(|| self.url.split_once('?').map_or(self.url.as_str(), |(address, _)| address))
+    }
+
     /// The path of the SQLite file; `None` for a database in memory or on PostgreSQL.
     #[must_use]
     pub fn sqlite_path(&self) -> Option<PathBuf> {
@@ -250,6 +268,16 @@ mod tests {
         let config = from(&[("POSTGRES_HOST", "db"), ("POSTGRES_PASSWORD", "p@ss/w")]).expect("config");
         assert_eq!(config.url, "postgres://postgres:p%40ss%2Fw@db:5432/postgres");
         assert_eq!(config.display_url(), "postgres://postgres:***@db:5432/postgres");
+    }
+
+    #[test]
+    fn a_database_is_created_through_the_one_every_server_has() {
+        let of = |url: &str| Config::new(url).server_database().map(|(config, name)| (config.url, name));
+        let expected = ("postgres://me:p%40@h:1,i:2/postgres?sslmode=disable".to_owned(), "my db".to_owned());
+        assert_eq!(of("postgres://me:p%40@h:1,i:2/my%20db?sslmode=disable"), Some(expected));
+        assert_eq!(of("postgres://me@h"), Some(("postgres://me@h/postgres".to_owned(), "me".to_owned())));
+        assert_eq!(of("postgres://me@h/postgres"), None);
+        assert_eq!(of("sqlite://a.db"), None);
     }
 
     #[test]

@@ -13,13 +13,13 @@ use super::{FromRow, Sql, Value, postgres, sqlite};
 pub(crate) struct Dedicated(Kind);
 
 enum Kind {
-    Postgres(postgres::PostgresDedicated),
+    Postgres(Box<postgres::PostgresDedicated>),
     Sqlite(sqlite::SqliteTx),
 }
 
 impl Dedicated {
     pub(super) fn postgres(connection: postgres::PostgresDedicated) -> Self {
-        Self(Kind::Postgres(connection))
+        Self(Kind::Postgres(Box::new(connection)))
     }
 
     pub(super) fn sqlite(connection: sqlite::SqliteTx) -> Self {

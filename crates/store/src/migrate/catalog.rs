@@ -187,12 +187,12 @@ static EVERYTHING: Sql = Sql::per_engine(
         WHERE s.type = 'table' AND t.type IN ('table', 'virtual') AND s.name NOT LIKE 'sqlite\_%' ESCAPE '\')
     SELECT 'table', '', name, type, sql FROM ours
     UNION ALL
-    SELECT 'column', o.name, c.name, p.property, CASE p.property
+    SELECT 'column', o.name, c.name, p.property, CAST(CASE p.property
         WHEN 'type' THEN c.type
         WHEN 'nullability' THEN iif(c."notnull", 'NOT NULL', 'NULL')
         WHEN 'default' THEN c.dflt_value
         WHEN 'generated' THEN nullif(c.hidden, 0)
-        ELSE nullif(c.pk, 0) END AS value
+        ELSE nullif(c.pk, 0) END AS TEXT) AS value
     FROM ours o
     JOIN pragma_table_xinfo(o.name) c
     JOIN (SELECT 'type' AS property UNION ALL SELECT 'nullability' UNION ALL SELECT 'default'
