@@ -287,7 +287,7 @@ mod tests {
             [
                 "column t.a b",
                 "column t.id",
-                "constraint PRIMARY KEY (id) of table t",
+                "constraint PRIMARY KEY(id) of table t",
                 "constraint short of table t",
                 "table t",
             ]
@@ -300,7 +300,7 @@ mod tests {
         let words = differences(&table(TEXT), &table(&changed));
         assert_eq!(words.len(), 3, "{words:?}");
         assert!(words[0].starts_with("column t.a b: definition is"), "{words:?}");
-        assert_eq!(words[1], "constraint PRIMARY KEY (id) of table t is missing");
+        assert_eq!(words[1], "constraint PRIMARY KEY(id) of table t is missing");
         assert_eq!(words[2], "table t: options is ``, expected `STRICT`");
         assert!(differences(&table(TEXT), &table(&TEXT.replace("  ", " "))).is_empty());
     }

@@ -14,6 +14,7 @@ on_both_engines!(
     every_prefix_of_the_history_is_upgraded_with_its_rows,
     every_prefix_of_our_own_history_is_upgraded,
     a_second_run_finds_nothing_to_do,
+    unnamed_statements_do_the_same,
     the_plan_is_what_then_runs,
     a_table_is_rebuilt_without_losing_what_refers_to_it,
     a_file_without_a_transaction_goes_on_where_it_failed,
@@ -93,6 +94,18 @@ async fn a_second_run_finds_nothing_to_do(database: Database) {
     let status = admin.status().await.expect("a status");
     assert!(status.iter().all(|one| one.status == MigrationState::Applied && one.sha256_matches == Some(true)));
     assert!(status.iter().all(|one| one.finished_at >= one.started_at && one.error.is_none()));
+    admin.close().await;
+}
+
+/// As behind a pooler that gives each transaction another connection.
+async fn unnamed_statements_do_the_same(database: Database) {
+    let config = agentkeep::Config { prepared_statements: false, ..database.config() };
+    let admin = agentkeep::Admin::open_with(config, samples::history()).await.expect("opens");
+    assert_eq!(admin.migrate(&MigrateOptions::default()).await.expect("a migration").len(), 5);
+    assert_eq!(admin.check().await.expect("a check"), Vec::<String>::new());
+    admin.clear(&MigrateOptions::default()).await.expect("cleared");
+    assert_eq!(admin.init(true, &MigrateOptions::default()).await.expect("started over").len(), 5);
+    assert_eq!(database.texts("SELECT id FROM toys").await, ["1010"]);
     admin.close().await;
 }
 
