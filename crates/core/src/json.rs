@@ -8,11 +8,12 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 use serde_json::{Value, value::RawValue};
 
-use crate::{Error, Result, limits};
+use crate::{Error, Result, json_value, limits};
 
 /// A JSON value as text: valid, at most [`limits::JSON_DEPTH`] deep, without lone surrogates.
 ///
-/// Two values are equal when they are equal as JSON (the order of keys and white space do not count).
+/// Two values are equal when they are equal as JSON (the order of keys, white space and the spelling of a number
+/// do not count).
 #[derive(Clone)]
 pub struct Json(Box<str>);
 
@@ -75,7 +76,7 @@ impl Json {
 
 impl PartialEq for Json {
     fn eq(&self, other: &Self) -> bool {
-        self.0 == other.0 || self.to_value() == other.to_value()
+        self.0 == other.0 || json_value::same(&self.to_value(), &other.to_value())
     }
 }
 
@@ -197,6 +198,18 @@ json_shapes! {
     JsonObject b'{' "{}" "a JSON object";
     /// A JSON array; `[]` by default.
     JsonArray b'[' "[]" "a JSON array";
+}
+
+impl JsonObject {
+    /// This object after a merge patch (RFC 7396).
+    #[must_use]
+    pub fn merged(&self, patch: &Self) -> Self {
+        let (Value::Object(mut target), Value::Object(patch)) = (self.to_value(), patch.to_value()) else {
+            return patch.clone();
+        };
+        json_value::merge(&mut target, patch);
+        Self(Value::Object(target).into())
+    }
 }
 
 /// Syntax, depth and surrogates, in that order of telling: depth first, because a parser that recurses

@@ -8,16 +8,21 @@ mod clock;
 mod error;
 mod id;
 mod json;
+mod json_value;
 pub mod limits;
 mod list;
 mod text_enum;
 mod time;
 
+mod agent;
+mod agent_version;
 mod message;
 mod session;
 mod tenant;
 mod user;
 
+pub use agent::*;
+pub use agent_version::*;
 pub use clock::{Clock, IdGenerator, SystemClock};
 pub use error::{Error, Result};
 pub use id::*;

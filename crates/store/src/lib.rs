@@ -15,5 +15,5 @@ pub use migrate::{
     MigrateOptions, Migration, MigrationEvent, MigrationState, MigrationStatus, Migrations, PlannedMigration,
     PlannedStatement, SchemaHealth,
 };
-pub use repo::{Messages, Sessions, Tenants, Users};
+pub use repo::{AgentVersions, Agents, Messages, Sessions, Tenants, Users};
 pub use store::{Store, TenantStore};

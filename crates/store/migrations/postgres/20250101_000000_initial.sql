@@ -376,7 +376,8 @@ BEGIN
     RETURN NEW;
 END
 $$;
-CREATE TRIGGER tenants_stamp BEFORE UPDATE ON tenants FOR EACH ROW EXECUTE FUNCTION agentkeep_stamp();
+-- Counting ids is no change of a tenant.
+CREATE TRIGGER tenants_stamp BEFORE UPDATE OF name, metadata ON tenants FOR EACH ROW EXECUTE FUNCTION agentkeep_stamp();
 CREATE TRIGGER users_stamp BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION agentkeep_stamp();
 CREATE TRIGGER agents_stamp BEFORE UPDATE ON agents FOR EACH ROW EXECUTE FUNCTION agentkeep_stamp();
 CREATE TRIGGER teams_stamp BEFORE UPDATE ON teams FOR EACH ROW EXECUTE FUNCTION agentkeep_stamp();

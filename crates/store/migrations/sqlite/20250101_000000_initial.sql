@@ -366,7 +366,8 @@ CREATE INDEX checkpoints_by_session ON checkpoints (tenant_id, session_id, names
 
 -- Stamps a row that direct SQL changed without saying when. The one place where the database's clock is read:
 -- the application always says when.
-CREATE TRIGGER tenants_stamp AFTER UPDATE ON tenants WHEN NEW.updated_at = OLD.updated_at
+-- Counting ids is no change of a tenant.
+CREATE TRIGGER tenants_stamp AFTER UPDATE OF name, metadata ON tenants WHEN NEW.updated_at = OLD.updated_at
 BEGIN
     UPDATE tenants SET updated_at = max(CAST(unixepoch('subsec') * 1000000 AS INTEGER), OLD.updated_at + 1)
     WHERE id = NEW.id;

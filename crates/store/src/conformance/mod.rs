@@ -4,6 +4,8 @@
 //! the engine. [`for_each_case!`](crate::for_each_case) hands the list of all cases to a macro, which makes a
 //! test of each for each engine (`tests/conformance.rs`).
 
+pub mod agent_versions;
+pub mod agents;
 pub mod statements;
 pub mod users;
 
@@ -42,6 +44,27 @@ macro_rules! for_each_case {
     ($callback:path) => {
         $callback! {
             statements: every_statement_is_understood;
+            agents:
+                an_agent_is_created_read_changed_and_deleted,
+                ids_are_serial_in_each_tenant_and_never_given_again,
+                a_taken_name_is_told_and_nothing_changes,
+                bad_agents_are_refused_by_field,
+                an_upsert_creates_or_changes_and_says_what_was_given,
+                racing_upserts_of_one_name_make_one_agent,
+                racing_creates_of_one_name_make_one_agent,
+                a_soft_deleted_agent_is_hidden_and_its_name_is_free,
+                a_soft_deleted_agent_comes_back_unless_its_name_is_taken,
+                racing_runs_and_uses_are_all_counted,
+                a_session_is_linked_to_an_agent_and_outlives_it,
+                agents_are_filtered_and_ordered,
+                agents_of_two_tenants_do_not_meet;
+            agent_versions:
+                every_change_of_an_agent_makes_a_version_and_nothing_else_does,
+                racing_changes_make_distinct_versions_and_lose_nothing,
+                a_stale_version_is_told_and_nothing_changes,
+                versions_are_compared_by_field,
+                a_version_is_restored_as_a_new_one,
+                a_version_is_not_restored_over_a_taken_name;
             users:
                 a_user_is_created_read_changed_and_deleted,
                 a_taken_email_is_told_and_nothing_changes,

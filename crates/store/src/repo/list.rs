@@ -28,8 +28,18 @@ impl<T: Record> FromRow for Listed<T> {
 
 /// One page of the entities of a tenant.
 pub(crate) async fn list<T: Record>(executor: &Executor, tenant: TenantId, request: &ListRequest) -> Result<Page<T>> {
+    list_from(T::TABLE, executor, tenant, request).await
+}
+
+/// As [`list`], from another view of the entity's table.
+pub(crate) async fn list_from<T: Record>(
+    table: &Table,
+    executor: &Executor,
+    tenant: TenantId,
+    request: &ListRequest,
+) -> Result<Page<T>> {
     request.check()?;
-    let query = Query::new(executor.dialect(), T::TABLE, tenant, request)?;
+    let query = Query::new(executor.dialect(), table, tenant, request)?;
     let (sql, params) = query.page(request)?;
     let mut rows: Vec<Listed<T>> = executor.fetch_all(&sql, &params).await?;
     let more = rows.len() > request.limit as usize;

@@ -3,12 +3,16 @@
 mod list;
 pub(crate) mod table;
 
+mod agent_versions;
+mod agents;
 mod messages;
 mod sessions;
 mod tenants;
 mod users;
 mod words;
 
+pub use agent_versions::AgentVersions;
+pub use agents::Agents;
 pub use messages::Messages;
 pub use sessions::Sessions;
 pub use tenants::Tenants;
@@ -41,6 +45,10 @@ macro_rules! entities {
 entities! {
     /// Users.
     users: Users,
+    /// Agents.
+    agents: Agents,
+    /// The versions of agents: one for every change of one.
+    agent_versions: AgentVersions,
     /// Sessions.
     sessions: Sessions,
     /// Messages.
@@ -54,7 +62,14 @@ type Statements = (&'static table::Table, &'static [&'static crate::engine::Sql]
 /// The fixed statements of every repository: for the test that prepares them all.
 #[cfg(any(test, feature = "conformance"))]
 pub(crate) fn statements() -> Vec<Statements> {
-    vec![tenants::STATEMENTS, users::STATEMENTS, sessions::STATEMENTS, messages::STATEMENTS]
+    vec![
+        tenants::STATEMENTS,
+        users::STATEMENTS,
+        agents::STATEMENTS,
+        agent_versions::STATEMENTS,
+        sessions::STATEMENTS,
+        messages::STATEMENTS,
+    ]
 }
 
 #[cfg(any(test, feature = "conformance"))]

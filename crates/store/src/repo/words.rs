@@ -1,6 +1,23 @@
-//! The closed lists of words of `core`, as text columns hold them.
+//! What text columns hold beside plain text: the closed lists of words of `core`, and its types that are
+//! stored as JSON.
 
-use crate::engine::from_column_words;
-use agentkeep_core::{MessageRole, MessageType, SessionKind, SessionStatus};
+use agentkeep_core::{AgentSnapshot, Json, MessageRole, MessageType, Persona, SessionKind, SessionStatus};
+
+use crate::engine::{ColumnRef, FromColumn, from_column_words};
 
 from_column_words!(MessageRole, MessageType, SessionKind, SessionStatus);
+
+macro_rules! from_column_json {
+    ($($type:ty, $wanted:literal;)*) => {$(
+        impl FromColumn for $type {
+            fn from_column(column: ColumnRef<'_>) -> Result<Self, &'static str> {
+                Json::from_column(column)?.decode("json").map_err(|_| $wanted)
+            }
+        }
+    )*};
+}
+
+from_column_json! {
+    Persona, "a persona";
+    AgentSnapshot, "a version of an agent";
+}
