@@ -1,6 +1,7 @@
 //! The state of AI agents, kept: one library on an embedded SQLite file or on PostgreSQL.
 
 mod admin;
+pub mod chat_log;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod engine;

@@ -87,7 +87,12 @@ impl Config {
         Self::from_lookup(&|name| if name == "DATABASE_URL" { Some(url.clone()) } else { env::var(name).ok() })
     }
 
-    fn from_lookup(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
+    /// The settings that `lookup` gives for the names of the environment's variables: for programs that read
+    /// them from other places too.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming the variable that cannot be read.
+    pub fn from_lookup(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
         let set = |name: &str| lookup(name).filter(|value| !value.trim().is_empty());
         let url = set("DATABASE_URL")
             .or_else(|| postgres_from_parts(&set))
