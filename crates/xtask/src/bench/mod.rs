@@ -1,5 +1,10 @@
 //! Measures agentkeep beside its peers, side by side in one run.
 
+mod append;
+mod figures;
+mod load;
+mod sqlite_peer;
+
 use anyhow::{Context, Result};
 
 struct Bench {
@@ -7,7 +12,7 @@ struct Bench {
     run: fn(json: bool) -> Result<()>,
 }
 
-const BENCHES: &[Bench] = &[];
+const BENCHES: &[Bench] = &[Bench { name: "append", run: append::run }];
 
 /// Runs one bench; with `json` it prints one object a line. An unknown name is an error that lists them all.
 pub fn run(name: &str, json: bool) -> Result<()> {
