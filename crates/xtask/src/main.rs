@@ -83,6 +83,8 @@ enum Task {
     Bench {
         /// Name of the bench; an unknown one lists them all
         name: String,
+        /// Only the cases of these engines or names (`sqlite`, `append-64`); all of them when none is given
+        cases: Vec<String>,
         /// Print one JSON object a line
         #[arg(long)]
         json: bool,
@@ -96,7 +98,7 @@ fn main() -> ExitCode {
         Task::Lint => ci::lint(),
         Task::Ci => ci::ci(),
         Task::Soak { name, minutes, options } => test::soak(name.as_deref(), minutes, &options),
-        Task::Bench { name, json } => run_bench(&name, json),
+        Task::Bench { name, cases, json } => run_bench(&name, &cases, json),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error}");
@@ -126,15 +128,15 @@ fn run_postgres(options: &postgres::Options, command: Vec<OsString>) -> Result<E
 }
 
 /// Runs a bench in this program if it was built for that, else builds it so and runs that.
-fn run_bench(name: &str, json: bool) -> Result<ExitCode> {
+fn run_bench(name: &str, cases: &[String], json: bool) -> Result<ExitCode> {
     #[cfg(feature = "bench")]
     if !cfg!(debug_assertions) {
-        bench::run(name, json)?;
+        bench::run(name, &bench::Selection::new(cases), json)?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut command = workspace::cargo();
     command.args(["run", "--quiet", "--release", "--package", "xtask"]);
-    command.args(["--features", "bench", "--", "bench", name]);
+    command.args(["--features", "bench", "--", "bench", name]).args(cases);
     if json {
         command.arg("--json");
     }

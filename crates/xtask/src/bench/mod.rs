@@ -3,19 +3,48 @@
 mod append;
 mod figures;
 mod load;
+mod pgbench;
 mod sqlite_peer;
 
 use anyhow::{Context, Result};
 
 struct Bench {
     name: &'static str,
-    run: fn(json: bool) -> Result<()>,
+    run: fn(cases: &Selection, json: bool) -> Result<()>,
+}
+
+/// The engines and cases that were asked for.
+pub struct Selection(Vec<String>);
+
+impl Selection {
+    pub fn new(words: &[String]) -> Self {
+        Self(words.to_vec())
+    }
+
+    /// Whether a case is wanted: of each kind of word that was given (an engine, a name), one fits.
+    pub fn wants(&self, engine: &str, case: &str) -> bool {
+        self.wants_engine(engine) && self.fits(|word| !is_engine(word), case)
+    }
+
+    /// Whether anything of an engine is wanted.
+    pub fn wants_engine(&self, engine: &str) -> bool {
+        self.fits(is_engine, engine)
+    }
+
+    fn fits(&self, kind: impl Fn(&str) -> bool, name: &str) -> bool {
+        let mut words = self.0.iter().filter(|word| kind(word)).peekable();
+        words.peek().is_none() || words.any(|word| word == name)
+    }
+}
+
+fn is_engine(word: &str) -> bool {
+    matches!(word, "sqlite" | "postgres")
 }
 
 const BENCHES: &[Bench] = &[Bench { name: "append", run: append::run }];
 
 /// Runs one bench; with `json` it prints one object a line. An unknown name is an error that lists them all.
-pub fn run(name: &str, json: bool) -> Result<()> {
+pub fn run(name: &str, cases: &Selection, json: bool) -> Result<()> {
     let bench = BENCHES.iter().find(|bench| bench.name == name);
     let bench = bench.with_context(|| {
         let names: Vec<_> = BENCHES.iter().map(|bench| bench.name).collect();
@@ -25,7 +54,7 @@ pub fn run(name: &str, json: bool) -> Result<()> {
         };
         format!("there is no bench {name:?}; benches: {names}")
     })?;
-    (bench.run)(json)
+    (bench.run)(cases, json)
 }
 
 #[cfg(test)]
@@ -34,7 +63,7 @@ mod tests {
 
     #[test]
     fn an_unknown_bench_is_named_in_the_error() {
-        let error = run("nonsense", false).unwrap_err().to_string();
+        let error = run("nonsense", &Selection::new(&[]), false).unwrap_err().to_string();
         assert!(error.contains("\"nonsense\"; benches:"), "{error}");
     }
 }
