@@ -34,6 +34,17 @@ const CANCEL_LIMIT: Duration = Duration::from_secs(2);
 /// Between two tries while the server says that it is starting.
 const STARTING_PAUSE: Duration = Duration::from_millis(100);
 
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Anything,
+    Appends,
+}
+
+/// One statement, over and over, with arrays of any length: planned once, and always along the index. Left to
+/// itself the planner takes the length of the first arrays for typical, or reads a small table as a whole.
+const APPEND_OPTIONS: &str = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c jit=off";
+
 /// Makes connections to one database, and knows what they have in common.
 pub(super) struct Connector {
     address: Address,
@@ -83,11 +94,6 @@ impl Connector {
         &self.target
     }
 
-    /// How long one statement may run.
-    pub(super) fn statement_timeout(&self) -> Duration {
-        self.statement_timeout
-    }
-
     /// How long connecting may take, over all servers.
     pub(super) fn budget(&self) -> Duration {
         self.budget
@@ -133,12 +139,17 @@ impl Connector {
     /// # Errors
     /// [`Fault::Away`] with every server that was tried and what came back.
     pub(super) async fn connect(self: &Arc<Self>) -> Result<Link, Fault> {
+        self.connect_for(Purpose::Anything).await
+    }
+
+    /// As [`Connector::connect`], with the settings that suit the purpose.
+    pub(super) async fn connect_for(self: &Arc<Self>, purpose: Purpose) -> Result<Link, Fault> {
         let deadline = Instant::now() + self.budget;
         loop {
             if self.closed.load(Ordering::Relaxed) {
                 return Err(Fault::Away(unavailable(&self.target, "the store was closed")));
             }
-            let reason = match self.connect_once(deadline).await {
+            let reason = match self.connect_once(deadline, purpose).await {
                 Ok(link) => return Ok(link),
                 Err(refusal) => refusal,
             };
@@ -149,7 +160,7 @@ impl Connector {
         }
     }
 
-    async fn connect_once(self: &Arc<Self>, deadline: Instant) -> Result<Link, Refusal> {
+    async fn connect_once(self: &Arc<Self>, deadline: Instant, purpose: Purpose) -> Result<Link, Refusal> {
         let mut reasons = Vec::new();
         let mut starting = false;
         let servers = self.order();
@@ -157,7 +168,7 @@ impl Connector {
             // A server that does not answer may not use up the time of those behind it.
             let left = deadline.saturating_duration_since(Instant::now());
             let share = left / u32::try_from(servers.len() - tried).unwrap_or(1);
-            let refusal = match timeout(share, self.connect_to(server)).await {
+            let refusal = match timeout(share, self.connect_to(server, purpose)).await {
                 Ok(Ok(link)) => return Ok(link),
                 Ok(Err(refusal)) => refusal,
                 Err(_) => Refusal { text: format!("no answer within {share:.1?}"), starting: false },
@@ -177,9 +188,14 @@ impl Connector {
         servers
     }
 
-    async fn connect_to(self: &Arc<Self>, server: &Server) -> Result<Link, Refusal> {
+    async fn connect_to(self: &Arc<Self>, server: &Server, purpose: Purpose) -> Result<Link, Refusal> {
         let mut login = self.address.login.clone();
         login.port(server.port);
+        if purpose == Purpose::Appends && self.prepared {
+            let given = login.get_options().unwrap_or_default();
+            let options = format!("{APPEND_OPTIONS} {given}");
+            login.options(options);
+        }
         match &server.host {
             Some(tokio_postgres::config::Host::Tcp(name)) => login.host(name),
             Some(tokio_postgres::config::Host::Unix(path)) => login.host_path(path),

@@ -8,7 +8,11 @@ use std::sync::{
 
 use parking_lot::RwLock;
 
-use super::{connect::Connector, error::Fault, link::Link};
+use super::{
+    connect::{Connector, Purpose},
+    error::Fault,
+    link::Link,
+};
 
 /// Connections for short reads. Two keep two processors of the server busy; more did not help.
 const READ_LANES: usize = 2;
@@ -16,6 +20,7 @@ const READ_LANES: usize = 2;
 /// A connection that is made when it is first needed and again when it has ended.
 pub(super) struct Lane {
     connector: Arc<Connector>,
+    purpose: Purpose,
     link: RwLock<Option<Arc<Link>>>,
     /// Held while connecting, so that callers that find the lane dead together connect once.
     connecting: tokio::sync::Mutex<()>,
@@ -24,7 +29,17 @@ pub(super) struct Lane {
 
 impl Lane {
     pub(super) fn new(connector: Arc<Connector>) -> Self {
-        Self { connector, link: RwLock::default(), connecting: tokio::sync::Mutex::new(()), users: AtomicUsize::new(0) }
+        Self {
+            connector,
+            purpose: Purpose::Anything,
+            link: RwLock::default(),
+            connecting: tokio::sync::Mutex::new(()),
+            users: AtomicUsize::new(0),
+        }
+    }
+
+    pub(super) fn for_appends(connector: Arc<Connector>) -> Self {
+        Self { purpose: Purpose::Appends, ..Self::new(connector) }
     }
 
     /// The lane's connection, made now if there is none.
@@ -36,7 +51,7 @@ impl Lane {
         if let Some(link) = self.usable() {
             return Ok(link);
         }
-        let link = Arc::new(self.connector.connect().await?);
+        let link = Arc::new(self.connector.connect_for(self.purpose).await?);
         *self.link.write() = Some(Arc::clone(&link));
         Ok(link)
     }

@@ -177,8 +177,8 @@ impl Postgres {
     }
 
     pub(super) async fn close(&self) {
-        self.0.connector.close();
         self.0.appends.close().await;
+        self.0.connector.close();
         self.0.reads.close();
         self.0.pool.close();
     }
