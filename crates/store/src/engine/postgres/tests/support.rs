@@ -124,3 +124,9 @@ pub(super) fn message(session: Uuid, role: &str, content: &str) -> Vec<Value> {
         Value::Null,
     ]
 }
+
+/// Where the test server listens.
+pub(super) async fn server_address() -> std::net::SocketAddr {
+    let address = super::super::address::Address::parse(&server_url()).expect("DATABASE_URL");
+    tokio::net::lookup_host(address.servers[0].name()).await.expect("a host").next().expect("an address")
+}
