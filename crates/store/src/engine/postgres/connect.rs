@@ -265,7 +265,12 @@ impl Refusal {
             return Self { text, starting: false };
         };
         let starting = matches!(*server.code(), SqlState::CANNOT_CONNECT_NOW | SqlState::TOO_MANY_CONNECTIONS);
-        Self { text: server.message().to_owned(), starting }
+        let mut text = server.message().to_owned();
+        if text.contains("unsupported startup parameter") {
+            // PgBouncer's words; it speaks English only.
+            text.push_str("; this is a pooler: add pgbouncer=true to the database address");
+        }
+        Self { text, starting }
     }
 }
 

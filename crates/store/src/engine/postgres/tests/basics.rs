@@ -8,7 +8,7 @@ use crate::engine::{Sql, Value};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_type_comes_back_as_it_went_in() {
-    let (engine, _) = new_database().await;
+    let (engine, _database) = new_database().await;
     let id = Uuid::now_v7();
     let time = "2025-03-01T12:00:00.000001Z".parse().expect("a time");
     let nul = "a\0b\u{10}c\u{10}0é";
@@ -39,7 +39,7 @@ async fn every_type_comes_back_as_it_went_in() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn text_stands_for_types_that_have_no_value_of_their_own() {
-    let (engine, _) = new_database().await;
+    let (engine, _database) = new_database().await;
     let params = [Value::from("2025-03-01"), Value::from("12345678901234567890.10"), Value::I64(3)];
     let back = values(&engine, "SELECT ($1::date)::text, $2::numeric, $3::numeric * 2", &params).await.expect("row");
     assert_eq!(back, [Value::from("2025-03-01"), Value::from("12345678901234567890.10"), Value::from("6")]);
@@ -55,7 +55,7 @@ async fn text_stands_for_types_that_have_no_value_of_their_own() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_is_kept_by_commit_alone() {
-    let (engine, _) = new_database().await;
+    let (engine, _database) = new_database().await;
     run(&engine, "CREATE TABLE t(id int8 PRIMARY KEY)").await;
     static INSERT: Sql = Sql::both("INSERT INTO t VALUES ($1)");
     for (id, keep) in [(1, true), (2, false)] {
@@ -80,7 +80,7 @@ async fn a_transaction_is_kept_by_commit_alone() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn appends_get_gapless_numbers_under_contention() {
-    let (engine, _) = new_database_with_messages().await;
+    let (engine, _database) = new_database_with_messages().await;
     let sessions = [new_session(&engine).await, new_session(&engine).await, new_session(&engine).await];
     let writers = (0..64).map(|writer| {
         let engine = engine.clone();
@@ -120,7 +120,7 @@ async fn appends_get_gapless_numbers_under_contention() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_loses_its_bad_row_alone() {
-    let (engine, _) = new_database_with_messages().await;
+    let (engine, _database) = new_database_with_messages().await;
     let session = new_session(&engine).await;
     let appends = (0..50).map(|index| {
         let engine = engine.clone();

@@ -127,7 +127,7 @@ async fn a_statement_is_stopped_at_its_time_limit_with_and_without_the_servers_h
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dropped_transaction_is_rolled_back_and_a_commit_is_not_cancelled() {
-    let (engine, _) = new_database().await;
+    let (engine, _database) = new_database().await;
     run(&engine, "CREATE TABLE t(id int8 PRIMARY KEY)").await;
     run(
         &engine,
@@ -172,7 +172,7 @@ async fn an_append_is_written_though_its_caller_goes_away() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deadlock_is_repeated() {
-    let (engine, _) = new_database_with_messages().await;
+    let (engine, _database) = new_database_with_messages().await;
     let (one, two) = (new_session(&engine).await, new_session(&engine).await);
     let tx = engine.begin().await.expect("a transaction");
     static LOCK: Sql = Sql::both("SELECT 1 FROM session_heads WHERE session_id = $1 FOR UPDATE");

@@ -40,14 +40,39 @@ pub(super) async fn open(url: &str) -> Postgres {
     Postgres::open(Arc::new(config(url))).await.expect("a connection")
 }
 
-/// An empty database of the test's own; the name goes into the address.
-pub(super) async fn new_database() -> (Postgres, String) {
+/// The address of a database of the test's own, which goes when the test ends, however it ends.
+pub(super) struct Scratch(String);
+
+impl std::ops::Deref for Scratch {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let name = self.0.rsplit('/').next().unwrap_or_default().to_owned();
+        // The test's own runtime may be ending.
+        let dropping = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                let server = open(&server_url()).await;
+                run(&server, &format!("DROP DATABASE {name} WITH (FORCE)")).await;
+            });
+        });
+        let _ = dropping.join();
+    }
+}
+
+/// An empty database of the test's own.
+pub(super) async fn new_database() -> (Postgres, Scratch) {
     let name = format!("engine_{}", Uuid::new_v4().simple());
     let server = open(&server_url()).await;
-    server.execute(&Sql::assembled(format!("CREATE DATABASE {name}")), &[]).await.expect("a database");
-    server.close().await;
+    run(&server, &format!("CREATE DATABASE {name}")).await;
     let url = with_database(&server_url(), &name, "");
-    (open(&url).await, url)
+    (open(&url).await, Scratch(url))
 }
 
 pub(super) async fn run(engine: &Postgres, text: &str) {
@@ -60,7 +85,7 @@ pub(super) async fn values(engine: &Postgres, text: &str, params: &[Value]) -> R
 }
 
 /// A database with the tables of [`APPEND`].
-pub(super) async fn new_database_with_messages() -> (Postgres, String) {
+pub(super) async fn new_database_with_messages() -> (Postgres, Scratch) {
     let (engine, url) = new_database().await;
     run(
         &engine,
