@@ -149,7 +149,8 @@ impl Connector {
             if self.closed.load(Ordering::Relaxed) {
                 return Err(Fault::Away(unavailable(&self.target, "the store was closed")));
             }
-            let reason = match self.connect_once(deadline, purpose).await {
+            // On the heap: every call of the store may have to connect, and would carry the room for it.
+            let reason = match Box::pin(self.connect_once(deadline, purpose)).await {
                 Ok(link) => return Ok(link),
                 Err(refusal) => refusal,
             };
