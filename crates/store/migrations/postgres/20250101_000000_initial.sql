@@ -224,9 +224,11 @@ CREATE TABLE memories (
     FOREIGN KEY (tenant_id, user_id) REFERENCES users (tenant_id, id) ON DELETE CASCADE,
     FOREIGN KEY (tenant_id, session_id) REFERENCES sessions (tenant_id, id) ON DELETE CASCADE
 );
+CREATE INDEX memories_by_agent ON memories (tenant_id, agent_id, created_at, id);
 CREATE INDEX memories_by_user ON memories (tenant_id, user_id, created_at, id);
 CREATE INDEX memories_by_session ON memories (tenant_id, session_id);
 CREATE INDEX memories_by_created_at ON memories (tenant_id, created_at, id);
+CREATE INDEX memories_by_expires_at ON memories (tenant_id, expires_at) WHERE expires_at IS NOT NULL;
 
 -- Versions of prompts; at most one is active for an agent and name. agent_key repeats agent_id with 0 for none.
 CREATE TABLE prompts (
@@ -247,15 +249,19 @@ CREATE TABLE prompts (
     FOREIGN KEY (tenant_id, agent_id) REFERENCES agents (tenant_id, id) ON DELETE CASCADE
 );
 CREATE UNIQUE INDEX prompts_active ON prompts (tenant_id, agent_key, name) WHERE active;
+CREATE INDEX prompts_by_agent ON prompts (tenant_id, agent_id);
+CREATE INDEX prompts_by_created_at ON prompts (tenant_id, created_at, id);
 
--- The row that a new version or an activation of a prompt locks, and its newest version.
+-- The row that a new version or an activation of a prompt locks, and the number given last.
 CREATE TABLE prompt_heads (
     tenant_id int4 NOT NULL,
+    agent_id int8,
     agent_key int8 NOT NULL,
     name text COLLATE "C" NOT NULL,
     last_version int8 NOT NULL,
     PRIMARY KEY (tenant_id, agent_key, name),
-    FOREIGN KEY (tenant_id) REFERENCES tenants (id) ON DELETE CASCADE
+    FOREIGN KEY (tenant_id) REFERENCES tenants (id) ON DELETE CASCADE,
+    FOREIGN KEY (tenant_id, agent_id) REFERENCES agents (tenant_id, id) ON DELETE CASCADE
 );
 
 -- Preferences of users by category.
@@ -273,7 +279,8 @@ CREATE TABLE preferences (
     FOREIGN KEY (tenant_id, user_id) REFERENCES users (tenant_id, id) ON DELETE CASCADE
 );
 CREATE INDEX preferences_by_value ON preferences USING gin (preferences jsonb_path_ops);
-CREATE INDEX preferences_by_category ON preferences (tenant_id, category, id);
+CREATE INDEX preferences_by_category ON preferences (tenant_id, category, created_at, id);
+CREATE INDEX preferences_by_created_at ON preferences (tenant_id, created_at, id);
 
 -- MCP servers. env and headers hold secrets.
 CREATE TABLE mcp_servers (
@@ -348,6 +355,7 @@ CREATE TABLE routing_decisions (
 CREATE INDEX routing_decisions_by_team ON routing_decisions (tenant_id, team_id, created_at, id);
 CREATE INDEX routing_decisions_by_session ON routing_decisions (tenant_id, session_id, created_at, id);
 CREATE INDEX routing_decisions_by_message ON routing_decisions (tenant_id, message_id);
+CREATE INDEX routing_decisions_by_created_at ON routing_decisions (tenant_id, created_at, id);
 
 -- What a resumable run of an agent needs to go on.
 CREATE TABLE checkpoints (
@@ -364,7 +372,7 @@ CREATE TABLE checkpoints (
     PRIMARY KEY (tenant_id, id),
     FOREIGN KEY (tenant_id, session_id) REFERENCES sessions (tenant_id, id) ON DELETE CASCADE
 );
-CREATE INDEX checkpoints_by_session ON checkpoints (tenant_id, session_id, namespace, id);
+CREATE INDEX checkpoints_by_session ON checkpoints (tenant_id, session_id, namespace, created_at, id);
 
 -- Stamps a row that direct SQL changed without saying when. The one place where the database's clock is read:
 -- the application always says when.
