@@ -32,6 +32,12 @@ macro_rules! uuid_ids {
             }
         }
 
+        impl From<$name> for crate::FilterValue {
+            fn from(id: $name) -> Self {
+                Self(serde_json::Value::String(id.to_string()))
+            }
+        }
+
         impl FromStr for $name {
             type Err = Error;
 

@@ -243,10 +243,6 @@ filter_values! {
     i32 => |number| Value::from(number);
     i64 => |number| Value::from(number);
     crate::AgentId => |id| Value::from(id.0);
-    crate::UserId => |id| Value::String(id.to_string());
-    crate::SessionId => |id| Value::String(id.to_string());
-    crate::MessageId => |id| Value::String(id.to_string());
-    crate::TeamId => |id| Value::String(id.to_string());
     crate::Timestamp => |time| Value::String(time.to_string());
 }
 

@@ -17,6 +17,11 @@ const FIRST: i64 = -62_135_596_800_000_000;
 const LAST: i64 = 253_402_300_799_999_999;
 
 impl Timestamp {
+    /// The earliest time there is.
+    pub const MIN: Self = Self(FIRST);
+    /// The latest time there is.
+    pub const MAX: Self = Self(LAST);
+
     /// From microseconds since 1970-01-01T00:00:00Z.
     ///
     /// # Errors
