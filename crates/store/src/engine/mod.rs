@@ -201,6 +201,23 @@ impl Executor {
         }
     }
 
+    /// Runs one statement once for each list of parameters: all of it is done or nothing; how many rows
+    /// changed.
+    pub(crate) async fn execute_batch(&self, sql: &Sql, rows: Vec<Vec<Value>>) -> Result<u64> {
+        let tx = match self {
+            Self::Engine(engine) => return engine.execute_batch(sql, rows).await,
+            Self::Tx(tx) => tx,
+        };
+        let each = |tx: Tx| async move {
+            let mut changed = 0;
+            for row in &rows {
+                changed += tx.execute_sql(sql, row).await?;
+            }
+            Ok(changed)
+        };
+        tx.savepoint(each).await
+    }
+
     pub(crate) async fn append(
         &self,
         sql: &'static AppendSql,

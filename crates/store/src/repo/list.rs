@@ -28,7 +28,7 @@ impl<T: Record> FromRow for Listed<T> {
 
 /// One page of the entities of a tenant.
 pub(crate) async fn list<T: Record>(executor: &Executor, tenant: TenantId, request: &ListRequest) -> Result<Page<T>> {
-    list_from(T::TABLE, executor, tenant, request).await
+    list_of(T::TABLE, executor, tenant, request, None).await
 }
 
 /// As [`list`], from another view of the entity's table.
@@ -38,8 +38,31 @@ pub(crate) async fn list_from<T: Record>(
     tenant: TenantId,
     request: &ListRequest,
 ) -> Result<Page<T>> {
+    list_of(table, executor, tenant, request, None).await
+}
+
+/// As [`list`], of those only for which the condition holds. Its value may differ from page to page.
+pub(crate) async fn list_where<T: Record>(
+    condition: Condition,
+    executor: &Executor,
+    tenant: TenantId,
+    request: &ListRequest,
+) -> Result<Page<T>> {
+    list_of(T::TABLE, executor, tenant, request, Some(condition)).await
+}
+
+/// A condition beside the filters: its text, and the value of `$2` in it.
+pub(crate) type Condition = (&'static str, Value);
+
+async fn list_of<T: Record>(
+    table: &Table,
+    executor: &Executor,
+    tenant: TenantId,
+    request: &ListRequest,
+    condition: Option<Condition>,
+) -> Result<Page<T>> {
     request.check()?;
-    let query = Query::new(executor.dialect(), table, tenant, request)?;
+    let query = Query::new(executor.dialect(), table, tenant, request, condition)?;
     let (sql, params) = query.page(request)?;
     let mut rows: Vec<Listed<T>> = executor.fetch_all(&sql, &params).await?;
     let more = rows.len() > request.limit as usize;
@@ -73,7 +96,13 @@ struct Query<'a> {
 struct Place(String, JsonValue, JsonValue);
 
 impl<'a> Query<'a> {
-    fn new(dialect: Dialect, table: &'a Table, tenant: TenantId, request: &ListRequest) -> Result<Self> {
+    fn new(
+        dialect: Dialect,
+        table: &'a Table,
+        tenant: TenantId,
+        request: &ListRequest,
+        condition: Option<Condition>,
+    ) -> Result<Self> {
         let (name, direction) = match &request.order {
             Some((name, direction)) => (name.as_str(), *direction),
             None => table.order,
@@ -88,6 +117,11 @@ impl<'a> Query<'a> {
             params: vec![tenant.into()],
             fingerprint: fingerprint(table, tenant, request, name, direction),
         };
+        if let Some((condition, value)) = condition {
+            query.conditions.push_str(" AND ");
+            query.conditions.push_str(condition);
+            query.params.push(value);
+        }
         for filter in &request.filters {
             query.add(filter)?;
         }
@@ -222,7 +256,7 @@ fn filter_field<'a>(table: &'a Table, name: &str) -> Result<&'a Field> {
         let known: Vec<_> = table.fields.iter().map(|field| field.name).collect();
         Error::invalid(
             "filter",
-            format!("{name:?} is no field that {}s are filtered by; there are {}", table.entity, known.join(", ")),
+            format!("{name:?} is no field that {} are filtered by; there are {}", plural(table), known.join(", ")),
         )
     })
 }
@@ -232,9 +266,14 @@ fn sort_field<'a>(table: &'a Table, name: &str) -> Result<&'a Field> {
         let known: Vec<_> = table.fields.iter().filter(|field| field.sortable).map(|field| field.name).collect();
         Error::invalid(
             "order",
-            format!("{name:?} is no field that {}s are ordered by; there are {}", table.entity, known.join(", ")),
+            format!("{name:?} is no field that {} are ordered by; there are {}", plural(table), known.join(", ")),
         )
     })
+}
+
+/// What the rows are called.
+fn plural(table: &Table) -> String {
+    table.name.replace('_', " ")
 }
 
 /// A filter's value as the type of its field. Ids and times come as text, numbers also.
@@ -326,7 +365,7 @@ pub(crate) fn statements(dialect: Dialect, table: &'static Table) -> Result<Vec<
     }
     let mut statements = Vec::new();
     for request in requests {
-        let query = Query::new(dialect, table, tenant, &request)?;
+        let query = Query::new(dialect, table, tenant, &request, None)?;
         statements.push(query.page(&request)?.0);
         statements.push(query.count().0);
         if request.offset.is_none() {

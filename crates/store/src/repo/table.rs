@@ -240,14 +240,29 @@ async fn taken(executor: &Executor, table: &Table, tenant: &Value, held: Held<'_
             continue;
         }
         if exists(executor, table.name, tenant, columns, &values).await? {
+            let told = columns.iter().zip(&values).map(|(column, value)| tell(column, value));
+            let (fields, values): (Vec<_>, Vec<_>) = told.unzip();
             return Ok(Some(Error::AlreadyExists {
                 entity: table.entity,
-                field: columns.join(", "),
-                value: values.iter().map(show).collect::<Vec<_>>().join(", "),
+                field: fields.join(", "),
+                value: values.join(", "),
             }));
         }
     }
     Ok(None)
+}
+
+/// A column of a unique key as people know it. `agent_key` and `user_key` repeat an id, with 0 and the nil
+/// UUID for none, so that absent ids are equal to one another.
+fn tell<'a>(column: &'a str, value: &Value) -> (&'a str, String) {
+    let none = || "none".to_owned();
+    match (column, value) {
+        ("agent_key", Value::I64(0)) => ("agent_id", none()),
+        ("agent_key", id) => ("agent_id", show(id)),
+        ("user_key", Value::Uuid(id)) if id.is_nil() => ("user_id", none()),
+        ("user_key", id) => ("user_id", show(id)),
+        (column, value) => (column, show(value)),
+    }
 }
 
 async fn missing(executor: &Executor, table: &Table, tenant: &Value, held: Held<'_>) -> Result<Option<Error>> {
@@ -288,6 +303,22 @@ pub(crate) async fn delete(
     match executor.execute(sql, &[tenant.into(), id]).await? {
         0 => Err(Error::not_found(table.entity, key)),
         _ => Ok(()),
+    }
+}
+
+/// Rows that one statement of [`delete_in_batches`] deletes at most: its last parameter.
+const DELETED_AT_ONCE: i64 = 1000;
+
+/// Deletes many rows, a bounded batch at a time, so that none of the statements holds its locks for long;
+/// how many it were. The statement takes the size of a batch as its last parameter.
+pub(crate) async fn delete_in_batches(executor: &Executor, sql: &Sql, params: &[Value]) -> Result<u64> {
+    let params: Vec<Value> = params.iter().cloned().chain([Value::I64(DELETED_AT_ONCE)]).collect();
+    let mut deleted = 0;
+    loop {
+        match executor.execute(sql, &params).await? {
+            0 => return Ok(deleted),
+            batch => deleted += batch,
+        }
     }
 }
 
