@@ -16,5 +16,8 @@ pub use migrate::{
     MigrateOptions, Migration, MigrationEvent, MigrationState, MigrationStatus, Migrations, PlannedMigration,
     PlannedStatement, SchemaHealth,
 };
-pub use repo::{AgentVersions, Agents, Messages, Sessions, Tenants, Users};
+pub use repo::{
+    AgentVersions, Agents, Artifacts, Checkpoints, Memories, Messages, Metrics, Preferences, Prompts, RoutingDecisions,
+    Sessions, Tenants, Users,
+};
 pub use store::{Store, TenantStore};

@@ -6,6 +6,14 @@
 
 pub mod agent_versions;
 pub mod agents;
+pub mod artifacts;
+pub mod checkpoints;
+mod fixtures;
+pub mod memories;
+pub mod metrics;
+pub mod preferences;
+pub mod prompts;
+pub mod routing_decisions;
 pub mod statements;
 pub mod users;
 
@@ -73,6 +81,49 @@ macro_rules! for_each_case {
                 lists_are_filtered_ordered_and_paged,
                 a_list_refuses_what_it_does_not_know,
                 tenants_do_not_see_or_block_each_other;
+            memories:
+                a_memory_is_created_read_changed_and_deleted,
+                a_taken_name_is_told_and_nothing_changes,
+                memories_without_agent_or_user_share_one_place,
+                racing_upserts_of_one_memory_make_one,
+                memories_are_listed_by_owner_mode_and_pattern,
+                expired_memories_are_hidden_replaced_and_removed,
+                bad_memories_are_refused_by_field,
+                memories_go_with_their_user_agent_and_session,
+                tenants_keep_their_memories_apart;
+            prompts:
+                versions_are_numbered_activated_and_read,
+                prompts_of_each_agent_are_counted_apart,
+                racing_versions_get_distinct_numbers,
+                racing_activations_leave_exactly_one_active,
+                bad_prompts_are_refused_by_field,
+                tenants_keep_their_prompts_apart;
+            preferences:
+                preferences_are_upserted_read_patched_and_deleted,
+                bad_preferences_are_refused_by_field,
+                preferences_are_found_by_json_path,
+                racing_patches_lose_nothing,
+                preferences_go_with_their_user_and_stay_in_their_tenant;
+            artifacts:
+                an_artifact_takes_its_session_from_its_message,
+                bad_artifacts_are_refused_by_field,
+                artifacts_go_with_their_message_and_session;
+            metrics:
+                samples_are_recorded_read_and_listed,
+                statistics_count_every_sample_in_range,
+                bad_samples_are_refused_and_of_a_batch_nothing_remains,
+                old_samples_are_pruned;
+            routing_decisions:
+                decisions_are_recorded_read_and_listed,
+                bad_decisions_are_refused_by_field,
+                decisions_go_with_their_team_session_and_message;
+            checkpoints:
+                a_checkpoint_is_kept_to_the_letter,
+                putting_again_replaces_the_state_and_keeps_the_writes,
+                racing_writes_are_all_kept_in_one_piece,
+                all_but_the_newest_checkpoints_are_deleted,
+                bad_checkpoints_are_refused_by_field,
+                checkpoints_go_with_their_session_and_stay_in_their_tenant;
         }
     };
 }

@@ -5,7 +5,14 @@ pub(crate) mod table;
 
 mod agent_versions;
 mod agents;
+mod artifacts;
+mod checkpoints;
+mod memories;
 mod messages;
+mod metrics;
+mod preferences;
+mod prompts;
+mod routing_decisions;
 mod sessions;
 mod tenants;
 mod users;
@@ -13,7 +20,14 @@ mod words;
 
 pub use agent_versions::AgentVersions;
 pub use agents::Agents;
+pub use artifacts::Artifacts;
+pub use checkpoints::Checkpoints;
+pub use memories::Memories;
 pub use messages::Messages;
+pub use metrics::Metrics;
+pub use preferences::Preferences;
+pub use prompts::Prompts;
+pub use routing_decisions::RoutingDecisions;
 pub use sessions::Sessions;
 pub use tenants::Tenants;
 pub use users::Users;
@@ -53,6 +67,20 @@ entities! {
     sessions: Sessions,
     /// Messages.
     messages: Messages,
+    /// Artifacts of messages.
+    artifacts: Artifacts,
+    /// Memories of agents.
+    memories: Memories,
+    /// Versions of prompts.
+    prompts: Prompts,
+    /// Preferences of users.
+    preferences: Preferences,
+    /// Samples of measures.
+    metrics: Metrics,
+    /// Routing decisions of teams.
+    routing_decisions: RoutingDecisions,
+    /// Checkpoints of runs.
+    checkpoints: Checkpoints,
 }
 
 /// The table of an entity and its fixed statements.
@@ -69,6 +97,13 @@ pub(crate) fn statements() -> Vec<Statements> {
         agent_versions::STATEMENTS,
         sessions::STATEMENTS,
         messages::STATEMENTS,
+        artifacts::STATEMENTS,
+        memories::STATEMENTS,
+        prompts::STATEMENTS,
+        preferences::STATEMENTS,
+        metrics::STATEMENTS,
+        routing_decisions::STATEMENTS,
+        checkpoints::STATEMENTS,
     ]
 }
 

@@ -1,11 +1,13 @@
 //! What text columns hold beside plain text: the closed lists of words of `core`, and its types that are
 //! stored as JSON.
 
-use agentkeep_core::{AgentSnapshot, Json, MessageRole, MessageType, Persona, SessionKind, SessionStatus};
+use agentkeep_core::{
+    AgentSnapshot, ArtifactKind, Json, MessageRole, MessageType, Persona, SessionKind, SessionStatus,
+};
 
 use crate::engine::{ColumnRef, FromColumn, from_column_words};
 
-from_column_words!(MessageRole, MessageType, SessionKind, SessionStatus);
+from_column_words!(ArtifactKind, MessageRole, MessageType, SessionKind, SessionStatus);
 
 macro_rules! from_column_json {
     ($($type:ty, $wanted:literal;)*) => {$(
