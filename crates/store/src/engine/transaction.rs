@@ -132,8 +132,10 @@ where
     let deadline = Instant::now() + RETRY_FOR;
     let mut pause = FIRST_PAUSE;
     loop {
+        let mut began = false;
         let outcome = async {
             let tx = engine.begin().await?;
+            began = true;
             match work(tx.clone()).await {
                 Ok(value) => Ok((tx, value)),
                 Err(error) => {
@@ -152,7 +154,12 @@ where
             },
             Err(error) => error,
         };
-        match retry_after(&error, &mut pause) {
+        // A connection that was lost before the commit took everything with it. When the server stays away,
+        // the next beginning says so.
+        let lost = began && matches!(error, Error::Unavailable { .. });
+        let again =
+            if lost { Some(std::mem::replace(&mut pause, LONGEST_PAUSE)) } else { retry_after(&error, &mut pause) };
+        match again {
             Some(pause) if Instant::now() + pause < deadline => tokio::time::sleep(pause).await,
             _ => return Err(error),
         }
