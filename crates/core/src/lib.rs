@@ -25,6 +25,7 @@ mod preference;
 mod prompt;
 mod routing_decision;
 mod session;
+mod team;
 mod tenant;
 mod user;
 
@@ -44,6 +45,7 @@ pub use preference::*;
 pub use prompt::*;
 pub use routing_decision::*;
 pub use session::*;
+pub use team::*;
 pub use tenant::*;
 pub use time::Timestamp;
 pub use user::*;

@@ -18,6 +18,6 @@ pub use migrate::{
 };
 pub use repo::{
     AgentVersions, Agents, Artifacts, Checkpoints, Memories, Messages, Metrics, Preferences, Prompts, RoutingDecisions,
-    Sessions, Tenants, Users,
+    Sessions, TeamMembers, Teams, Tenants, Users,
 };
 pub use store::{Store, TenantStore};

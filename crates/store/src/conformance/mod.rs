@@ -15,6 +15,7 @@ pub mod preferences;
 pub mod prompts;
 pub mod routing_decisions;
 pub mod statements;
+pub mod teams;
 pub mod users;
 
 use agentkeep_core::{NewTenant, Result};
@@ -73,6 +74,16 @@ macro_rules! for_each_case {
                 versions_are_compared_by_field,
                 a_version_is_restored_as_a_new_one,
                 a_version_is_not_restored_over_a_taken_name;
+            teams:
+                a_team_is_created_read_changed_and_deleted,
+                a_taken_team_name_is_told_and_nothing_changes,
+                racing_upserts_of_one_team_make_one_team,
+                teams_are_filtered_and_ordered,
+                members_join_move_and_leave_without_holes,
+                what_is_wrong_with_a_member_is_told_and_nothing_changes,
+                racing_changes_of_members_leave_no_holes,
+                a_deleted_agent_leaves_its_teams_without_holes,
+                teams_of_two_tenants_do_not_meet;
             users:
                 a_user_is_created_read_changed_and_deleted,
                 a_taken_email_is_told_and_nothing_changes,

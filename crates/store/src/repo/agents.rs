@@ -6,7 +6,7 @@ use agentkeep_core::{
 };
 
 use super::{
-    Sessions, agent_versions,
+    Sessions, TeamMembers, agent_versions,
     list::{list, list_from},
     table::{Field, FieldKind, Table, params, record, write, write_one},
 };
@@ -98,6 +98,10 @@ static LOCK_BY_NAME: Sql = Sql::per_engine(
     select!("name = $2 AND deleted_at IS NULL FOR NO KEY UPDATE"),
     select!("name = $2 AND deleted_at IS NULL"),
 );
+static LOCK_TO_DELETE: Sql = Sql::per_engine(
+    "SELECT id FROM agents WHERE tenant_id = $1 AND id = $2 FOR UPDATE",
+    "SELECT id FROM agents WHERE tenant_id = $1 AND id = $2",
+);
 static CHANGE: Sql = Sql::both(concat!(
     "UPDATE agents SET
          name = $3, type = $4, model = $5, description = $6, config = $7, active = $8, persona = $9, tools = $10,
@@ -135,6 +139,7 @@ pub(super) static STATEMENTS: super::Statements = (
         &GET_BY_NAME,
         &LOCK,
         &LOCK_BY_NAME,
+        &LOCK_TO_DELETE,
         &CHANGE,
         &INCREMENT_RUN_ID,
         &RECORD_USE,
@@ -282,11 +287,11 @@ impl Agents<'_> {
     pub async fn delete(&self, id: AgentId) -> Result<()> {
         let delete = |executor: Executor| async move {
             let params = params![self.0.tenant, id];
+            let locked: Option<(AgentId,)> = executor.fetch_optional(&LOCK_TO_DELETE, &params).await?;
+            locked.ok_or_else(|| not_found(id))?;
+            TeamMembers(self.0).leave_all(&executor, id).await?;
             executor.execute(&DELETE_PROMPT_HEADS, &params).await?;
-            match executor.execute(&DELETE, &params).await? {
-                0 => Err(not_found(id)),
-                _ => Ok(()),
-            }
+            executor.execute(&DELETE, &params).await.map(|_| ())
         };
         self.0.executor.transaction(delete).await
     }

@@ -14,6 +14,8 @@ mod preferences;
 mod prompts;
 mod routing_decisions;
 mod sessions;
+mod team_members;
+mod teams;
 mod tenants;
 mod users;
 mod words;
@@ -29,6 +31,8 @@ pub use preferences::Preferences;
 pub use prompts::Prompts;
 pub use routing_decisions::RoutingDecisions;
 pub use sessions::Sessions;
+pub use team_members::TeamMembers;
+pub use teams::Teams;
 pub use tenants::Tenants;
 pub use users::Users;
 
@@ -63,6 +67,10 @@ entities! {
     agents: Agents,
     /// The versions of agents: one for every change of one.
     agent_versions: AgentVersions,
+    /// Teams of agents.
+    teams: Teams,
+    /// Who is in a team.
+    team_members: TeamMembers,
     /// Sessions.
     sessions: Sessions,
     /// Messages.
@@ -95,6 +103,8 @@ pub(crate) fn statements() -> Vec<Statements> {
         users::STATEMENTS,
         agents::STATEMENTS,
         agent_versions::STATEMENTS,
+        teams::STATEMENTS,
+        team_members::STATEMENTS,
         sessions::STATEMENTS,
         messages::STATEMENTS,
         artifacts::STATEMENTS,

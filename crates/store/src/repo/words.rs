@@ -2,12 +2,12 @@
 //! stored as JSON.
 
 use agentkeep_core::{
-    AgentSnapshot, ArtifactKind, Json, MessageRole, MessageType, Persona, SessionKind, SessionStatus,
+    AgentSnapshot, ArtifactKind, Json, MessageRole, MessageType, Persona, SessionKind, SessionStatus, TeamMode,
 };
 
 use crate::engine::{ColumnRef, FromColumn, from_column_words};
 
-from_column_words!(ArtifactKind, MessageRole, MessageType, SessionKind, SessionStatus);
+from_column_words!(ArtifactKind, MessageRole, MessageType, SessionKind, SessionStatus, TeamMode);
 
 macro_rules! from_column_json {
     ($($type:ty, $wanted:literal;)*) => {$(
