@@ -17,7 +17,7 @@ pub use migrate::{
     PlannedStatement, SchemaHealth,
 };
 pub use repo::{
-    AgentVersions, Agents, Artifacts, Checkpoints, Memories, Messages, Metrics, Preferences, Prompts, RoutingDecisions,
-    Sessions, TeamMembers, Teams, Tenants, Users,
+    AgentMcpServers, AgentVersions, Agents, Artifacts, Checkpoints, McpServers, Memories, Messages, Metrics,
+    Preferences, Prompts, RoutingDecisions, Sessions, TeamMembers, Teams, Tenants, Users,
 };
 pub use store::{Store, TenantStore};

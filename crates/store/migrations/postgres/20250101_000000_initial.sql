@@ -293,7 +293,7 @@ CREATE TABLE mcp_servers (
     env jsonb NOT NULL,
     headers jsonb NOT NULL,
     enabled bool NOT NULL,
-    status text COLLATE "C" NOT NULL,
+    status text COLLATE "C" NOT NULL CHECK (status IN ('stopped', 'starting', 'running', 'stopping', 'error')),
     last_error text COLLATE "C",
     metadata jsonb NOT NULL,
     created_at timestamptz NOT NULL,

@@ -291,7 +291,7 @@ CREATE TABLE mcp_servers (
     env TEXT NOT NULL CHECK (json_valid(env)),
     headers TEXT NOT NULL CHECK (json_valid(headers)),
     enabled INTEGER NOT NULL CHECK (enabled IN (0, 1)),
-    status TEXT NOT NULL,
+    status TEXT NOT NULL CHECK (status IN ('stopped', 'starting', 'running', 'stopping', 'error')),
     last_error TEXT,
     metadata TEXT NOT NULL CHECK (json_valid(metadata)),
     created_at INTEGER NOT NULL,

@@ -9,12 +9,14 @@ pub mod agents;
 pub mod artifacts;
 pub mod checkpoints;
 mod fixtures;
+pub mod mcp_servers;
 pub mod memories;
 pub mod metrics;
 pub mod preferences;
 pub mod prompts;
 pub mod routing_decisions;
 pub mod statements;
+pub mod stats;
 pub mod teams;
 pub mod users;
 
@@ -74,6 +76,16 @@ macro_rules! for_each_case {
                 versions_are_compared_by_field,
                 a_version_is_restored_as_a_new_one,
                 a_version_is_not_restored_over_a_taken_name;
+            mcp_servers:
+                an_mcp_server_is_created_read_changed_and_deleted,
+                secrets_are_kept_and_not_shown,
+                bad_mcp_servers_are_refused_and_nothing_changes,
+                racing_upserts_of_one_mcp_server_make_one,
+                an_mcp_server_is_assigned_to_agents_and_taken_away,
+                a_link_to_nothing_is_told,
+                mcp_servers_of_two_tenants_do_not_meet;
+            stats:
+                totals_are_those_of_the_lists;
             teams:
                 a_team_is_created_read_changed_and_deleted,
                 a_taken_team_name_is_told_and_nothing_changes,

@@ -88,6 +88,7 @@ into_value! {
     Json => |value| Self::Json(value);
     JsonObject => |value| Self::Json(value.into());
     JsonArray => |value| Self::Json(value.into());
+    agentkeep_core::SecretObject => |value| Self::Json(value.into_revealed().into());
     TenantId => |value| Self::I32(value.0);
     AgentId => |value| Self::I64(value.0);
     agentkeep_core::UserId => |value| Self::Uuid(value.0);

@@ -124,8 +124,6 @@ static RECORD_USE: Sql = Sql::both(
      RETURNING usage_count",
 );
 static DELETE: Sql = Sql::both("DELETE FROM agents WHERE tenant_id = $1 AND id = $2");
-// The counters of its prompts hang from no foreign key: those of prompts without an agent have none to name.
-static DELETE_PROMPT_HEADS: Sql = Sql::both("DELETE FROM prompt_heads WHERE tenant_id = $1 AND agent_key = $2");
 
 /// Every fixed statement of this file.
 #[cfg(any(test, feature = "conformance"))]
@@ -144,7 +142,6 @@ pub(super) static STATEMENTS: super::Statements = (
         &INCREMENT_RUN_ID,
         &RECORD_USE,
         &DELETE,
-        &DELETE_PROMPT_HEADS,
     ],
 );
 
@@ -290,7 +287,6 @@ impl Agents<'_> {
             let locked: Option<(AgentId,)> = executor.fetch_optional(&LOCK_TO_DELETE, &params).await?;
             locked.ok_or_else(|| not_found(id))?;
             TeamMembers(self.0).leave_all(&executor, id).await?;
-            executor.execute(&DELETE_PROMPT_HEADS, &params).await?;
             executor.execute(&DELETE, &params).await.map(|_| ())
         };
         self.0.executor.transaction(delete).await

@@ -3,10 +3,12 @@
 mod list;
 pub(crate) mod table;
 
+mod agent_mcp_servers;
 mod agent_versions;
 mod agents;
 mod artifacts;
 mod checkpoints;
+mod mcp_servers;
 mod memories;
 mod messages;
 mod metrics;
@@ -14,16 +16,19 @@ mod preferences;
 mod prompts;
 mod routing_decisions;
 mod sessions;
+mod stats;
 mod team_members;
 mod teams;
 mod tenants;
 mod users;
 mod words;
 
+pub use agent_mcp_servers::AgentMcpServers;
 pub use agent_versions::AgentVersions;
 pub use agents::Agents;
 pub use artifacts::Artifacts;
 pub use checkpoints::Checkpoints;
+pub use mcp_servers::McpServers;
 pub use memories::Memories;
 pub use messages::Messages;
 pub use metrics::Metrics;
@@ -71,6 +76,10 @@ entities! {
     teams: Teams,
     /// Who is in a team.
     team_members: TeamMembers,
+    /// MCP servers.
+    mcp_servers: McpServers,
+    /// Which agent uses which MCP server.
+    agent_mcp_servers: AgentMcpServers,
     /// Sessions.
     sessions: Sessions,
     /// Messages.
@@ -105,6 +114,9 @@ pub(crate) fn statements() -> Vec<Statements> {
         agent_versions::STATEMENTS,
         teams::STATEMENTS,
         team_members::STATEMENTS,
+        mcp_servers::STATEMENTS,
+        agent_mcp_servers::STATEMENTS,
+        stats::STATEMENTS,
         sessions::STATEMENTS,
         messages::STATEMENTS,
         artifacts::STATEMENTS,

@@ -3,7 +3,7 @@
 
 use agentkeep_core::{Direction, Error, JsonObject, Result, TenantId, Timestamp};
 
-use crate::engine::{Dialect, Executor, FromRow, Sql, Value};
+use crate::engine::{Dialect, Executor, FromRow, RowRef, Sql, Value};
 
 /// A table as the shared functions see it.
 pub(crate) struct Table {
@@ -85,6 +85,9 @@ pub(crate) trait Record: FromRow {
     const TABLE: &'static Table;
     /// How many columns it reads.
     const WIDTH: usize;
+
+    /// Reads it from its columns, the first of which stands at `first`: in a row that holds more.
+    fn read(row: &RowRef<'_>, first: usize) -> Result<Self>;
 }
 
 /// Implements `FromRow` for an entity: its fields in the order of the columns its statements select.
@@ -92,15 +95,19 @@ macro_rules! record {
     ($entity:ident, $table:expr, { $($field:ident),+ $(,)? }) => {
         impl $crate::engine::FromRow for $entity {
             fn from_row(row: &$crate::engine::RowRef<'_>) -> agentkeep_core::Result<Self> {
-                let mut index = 0..;
-                let mut next = || index.next().unwrap_or(usize::MAX);
-                Ok(Self { $($field: row.get(next())?),+ })
+                $crate::repo::table::Record::read(row, 0)
             }
         }
 
         impl $crate::repo::table::Record for $entity {
             const TABLE: &'static $crate::repo::table::Table = $table;
             const WIDTH: usize = [$(stringify!($field)),+].len();
+
+            fn read(row: &$crate::engine::RowRef<'_>, first: usize) -> agentkeep_core::Result<Self> {
+                let mut index = first..;
+                let mut next = || index.next().unwrap_or(usize::MAX);
+                Ok(Self { $($field: row.get(next())?),+ })
+            }
         }
     };
 }

@@ -2,12 +2,22 @@
 //! stored as JSON.
 
 use agentkeep_core::{
-    AgentSnapshot, ArtifactKind, Json, MessageRole, MessageType, Persona, SessionKind, SessionStatus, TeamMode,
+    AgentSnapshot, ArtifactKind, Json, McpServerStatus, McpTransport, MessageRole, MessageType, Persona, SecretObject,
+    SessionKind, SessionStatus, TeamMode,
 };
 
 use crate::engine::{ColumnRef, FromColumn, from_column_words};
 
-from_column_words!(ArtifactKind, MessageRole, MessageType, SessionKind, SessionStatus, TeamMode);
+from_column_words!(
+    ArtifactKind,
+    McpServerStatus,
+    McpTransport,
+    MessageRole,
+    MessageType,
+    SessionKind,
+    SessionStatus,
+    TeamMode
+);
 
 macro_rules! from_column_json {
     ($($type:ty, $wanted:literal;)*) => {$(
@@ -22,4 +32,6 @@ macro_rules! from_column_json {
 from_column_json! {
     Persona, "a persona";
     AgentSnapshot, "a version of an agent";
+    SecretObject, "a JSON object";
+    Vec<String>, "a list of texts";
 }
