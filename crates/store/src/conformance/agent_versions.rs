@@ -4,7 +4,8 @@ use agentkeep_core::{AgentId, AgentPatch, AgentVersion, Error, ListRequest, NewA
 
 use super::{
     Home,
-    agents::{full, object},
+    agents::full,
+    fixtures::{object, race},
 };
 
 async fn versions(home: &Home, agent: AgentId) -> Vec<AgentVersion> {
@@ -58,17 +59,12 @@ pub async fn every_change_of_an_agent_makes_a_version_and_nothing_else_does(home
 /// Updates under contention.
 pub async fn racing_changes_make_distinct_versions_and_lose_nothing(home: &Home) {
     let ada = home.tenant.agents().create(NewAgent::new("ada")).await.expect("created");
-    let racers = (0..24).map(|racer| {
-        let (tenant, id) = (home.tenant.clone(), ada.id);
-        let config = Some(object(&format!(r#"{{"racer{racer}":{racer}}}"#)));
-        tokio::spawn(async move {
-            tenant.agents().update(id, AgentPatch { config, ..AgentPatch::default() }).await.expect("changed").version
-        })
+    let id = ada.id;
+    let changed = race(&home.tenant, 24, move |tenant, index| async move {
+        let config = Some(object(&format!(r#"{{"racer{index}":{index}}}"#)));
+        tenant.agents().update(id, AgentPatch { config, ..AgentPatch::default() }).await.expect("changed").version
     });
-    let mut numbers = Vec::new();
-    for racer in racers.collect::<Vec<_>>() {
-        numbers.push(racer.await.expect("no panic"));
-    }
+    let mut numbers = changed.await;
     numbers.sort_unstable();
     assert_eq!(numbers, (2..=25).collect::<Vec<i64>>());
     let ada = home.tenant.agents().get(ada.id).await.expect("read").expect("there");

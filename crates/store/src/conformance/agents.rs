@@ -1,19 +1,17 @@
 //! Agents.
 
+use std::collections::BTreeSet;
+
 use agentkeep_core::{
-    Agent, AgentId, AgentPatch, Direction, Error, FilterOperator, JsonArray, JsonObject, ListRequest, NewAgent,
-    NewSession, Persona, Result, VersionNote,
+    Agent, AgentId, AgentPatch, Direction, Error, FilterOperator, ListRequest, NewAgent, NewSession, Persona, Result,
+    VersionNote,
 };
 
-use super::Home;
-
-pub(super) fn object(text: &str) -> JsonObject {
-    JsonObject::parse("json", text).expect(text)
-}
-
-fn array(text: &str) -> JsonArray {
-    JsonArray::parse("json", text).expect(text)
-}
+use super::{
+    Home,
+    fixtures::{array, object, race},
+};
+use crate::TenantStore;
 
 fn names(agents: &[Agent]) -> Vec<&str> {
     agents.iter().map(|agent| agent.name.as_str()).collect()
@@ -186,15 +184,11 @@ pub async fn an_upsert_creates_or_changes_and_says_what_was_given(home: &Home) {
 
 /// Upsert under contention.
 pub async fn racing_upserts_of_one_name_make_one_agent(home: &Home) {
-    let racers = (0..32).map(|racer| {
-        let tenant = home.tenant.clone();
-        let new = NewAgent { model: Some(format!("m{}", racer % 4)), ..NewAgent::new("ada") };
-        tokio::spawn(async move { tenant.agents().upsert(new).await.expect("upserted") })
+    let upserted = race(&home.tenant, 32, |tenant, index| async move {
+        let new = NewAgent { model: Some(format!("m{}", index % 4)), ..NewAgent::new("ada") };
+        tenant.agents().upsert(new).await.expect("upserted").id
     });
-    let mut ids = std::collections::BTreeSet::new();
-    for racer in racers.collect::<Vec<_>>() {
-        ids.insert(racer.await.expect("no panic").id);
-    }
+    let ids: BTreeSet<AgentId> = upserted.await.into_iter().collect();
     assert_eq!(ids.len(), 1);
     let all = home.tenant.agents().list(&ListRequest::new().with_total()).await.expect("listed");
     assert_eq!((all.items.len(), all.total), (1, Some(1)));
@@ -205,13 +199,10 @@ pub async fn racing_upserts_of_one_name_make_one_agent(home: &Home) {
 
 /// Create under contention: one wins, the others are told.
 pub async fn racing_creates_of_one_name_make_one_agent(home: &Home) {
-    let racers = (0..16).map(|_| {
-        let tenant = home.tenant.clone();
-        tokio::spawn(async move { tenant.agents().create(NewAgent::new("ada")).await })
-    });
     let mut made = 0;
-    for racer in racers.collect::<Vec<_>>() {
-        match racer.await.expect("no panic") {
+    let create = |tenant: TenantStore, _| async move { tenant.agents().create(NewAgent::new("ada")).await };
+    for outcome in race(&home.tenant, 16, create).await {
+        match outcome {
             Ok(_) => made += 1,
             other => assert_taken(other, "ada"),
         }
@@ -277,21 +268,14 @@ pub async fn a_soft_deleted_agent_comes_back_unless_its_name_is_taken(home: &Hom
 /// Counters under contention: 64 callers.
 pub async fn racing_runs_and_uses_are_all_counted(home: &Home) {
     let ada = home.tenant.agents().create(NewAgent::new("ada")).await.expect("created");
-    let racers = (0..64).map(|_| {
-        let (tenant, id) = (home.tenant.clone(), ada.id);
-        tokio::spawn(async move {
-            let run = tenant.agents().increment_run_id(id).await.expect("counted");
-            let patch = AgentPatch { description: Some(Some(format!("run {run}"))), ..AgentPatch::default() };
-            tenant.agents().update(id, patch).await.expect("changed");
-            (run, tenant.agents().record_use(id).await.expect("counted"))
-        })
+    let id = ada.id;
+    let counted = race(&home.tenant, 64, move |tenant, _| async move {
+        let run = tenant.agents().increment_run_id(id).await.expect("counted");
+        let patch = AgentPatch { description: Some(Some(format!("run {run}"))), ..AgentPatch::default() };
+        tenant.agents().update(id, patch).await.expect("changed");
+        (run, tenant.agents().record_use(id).await.expect("counted"))
     });
-    let (mut runs, mut uses) = (Vec::new(), Vec::new());
-    for racer in racers.collect::<Vec<_>>() {
-        let (run, used) = racer.await.expect("no panic");
-        runs.push(run);
-        uses.push(used);
-    }
+    let (mut runs, mut uses): (Vec<i64>, Vec<i64>) = counted.await.into_iter().unzip();
     runs.sort_unstable();
     uses.sort_unstable();
     let expected: Vec<i64> = (1..=64).collect();

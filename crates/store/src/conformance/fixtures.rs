@@ -1,12 +1,11 @@
 //! What cases need around the entity they are about.
 
 use agentkeep_core::{
-    AgentId, JsonArray, JsonObject, MessageId, MessageRole, NewAgent, NewMessage, NewSession, NewUser, SessionId,
-    TeamId, UserId,
+    AgentId, JsonArray, JsonObject, MessageId, MessageRole, NewAgent, NewMessage, NewSession, NewTeam, NewUser,
+    SessionId, TeamId, UserId,
 };
 
-use super::Home;
-use crate::{TenantStore, Value};
+use crate::TenantStore;
 
 /// A JSON object.
 pub(super) fn object(text: &str) -> JsonObject {
@@ -42,14 +41,9 @@ pub(super) async fn agent(tenant: &TenantStore) -> AgentId {
 }
 
 /// A new team.
-pub(super) async fn team(home: &Home, tenant: &TenantStore) -> TeamId {
-    let now = tenant.now();
-    let id: TeamId = tenant.new_id(now);
-    let sql = "INSERT INTO teams (tenant_id, id, name, mode, routing, active, metadata, created_at, updated_at)
-               VALUES ($1, $2, $3, 'route', '{}', true, '{}', $4, $4)";
-    let params = [tenant.id().into(), id.into(), id.to_string().into(), Value::from(now)];
-    home.store.execute(sql, &params).await.expect("a team is created");
-    id
+pub(super) async fn team(tenant: &TenantStore) -> TeamId {
+    let name: UserId = tenant.new_id(tenant.now());
+    tenant.teams().create(NewTeam::new(name.to_string())).await.expect("a team is created").id
 }
 
 /// Does the same `times` times at once; what came of each.

@@ -5,7 +5,10 @@ use agentkeep_core::{
     NewAgent, NewMcpServer, Result, SecretObject,
 };
 
-use super::{Home, agents::object};
+use super::{
+    Home,
+    fixtures::{object, race},
+};
 
 fn secret(text: &str) -> SecretObject {
     SecretObject::new(object(text))
@@ -126,14 +129,13 @@ pub async fn bad_mcp_servers_are_refused_and_nothing_changes(home: &Home) {
 
 /// Upsert under contention.
 pub async fn racing_upserts_of_one_mcp_server_make_one(home: &Home) {
-    let racers = (0..16).map(|_| {
-        let tenant = home.tenant.clone();
-        tokio::spawn(async move { tenant.mcp_servers().upsert(search()).await.expect("upserted").id })
-    });
-    let mut ids = Vec::new();
-    for racer in racers.collect::<Vec<_>>() {
-        ids.push(racer.await.expect("no panic"));
-    }
+    let upserted =
+        race(
+            &home.tenant,
+            16,
+            |tenant, _| async move { tenant.mcp_servers().upsert(search()).await.expect("upserted").id },
+        );
+    let mut ids = upserted.await;
     ids.dedup();
     assert_eq!(ids.len(), 1);
     assert_eq!(home.tenant.mcp_servers().list(&ListRequest::new()).await.expect("listed").items.len(), 1);

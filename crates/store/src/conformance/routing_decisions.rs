@@ -19,7 +19,7 @@ async fn all(tenant: &TenantStore) -> Vec<RoutingDecision> {
 /// The life of a decision.
 pub async fn decisions_are_recorded_read_and_listed(home: &Home) {
     let decisions = home.tenant.routing_decisions();
-    let (team_a, team_b) = (team(home, &home.tenant).await, team(home, &home.tenant).await);
+    let (team_a, team_b) = (team(&home.tenant).await, team(&home.tenant).await);
     let talk = session(&home.tenant, None).await;
     let asked = message(&home.tenant, talk).await;
     let bot = agent(&home.tenant).await;
@@ -59,7 +59,7 @@ pub async fn decisions_are_recorded_read_and_listed(home: &Home) {
 /// Bad values and references, told by field; nothing is written.
 pub async fn bad_decisions_are_refused_by_field(home: &Home) {
     let decisions = home.tenant.routing_decisions();
-    let (mine, theirs) = (team(home, &home.tenant).await, team(home, &home.other).await);
+    let (mine, theirs) = (team(&home.tenant).await, team(&home.other).await);
     let (talk, their_talk) = (session(&home.tenant, None).await, session(&home.other, None).await);
     let asked = message(&home.tenant, talk).await;
     let their_message = message(&home.other, their_talk).await;
@@ -94,7 +94,7 @@ pub async fn bad_decisions_are_refused_by_field(home: &Home) {
 /// Cascades and tenants.
 pub async fn decisions_go_with_their_team_session_and_message(home: &Home) {
     let decisions = home.tenant.routing_decisions();
-    let (first, second) = (team(home, &home.tenant).await, team(home, &home.tenant).await);
+    let (first, second) = (team(&home.tenant).await, team(&home.tenant).await);
     let talk = session(&home.tenant, None).await;
     let asked = message(&home.tenant, talk).await;
     let new = || NewRoutingDecision::new(first);
@@ -102,7 +102,7 @@ pub async fn decisions_go_with_their_team_session_and_message(home: &Home) {
     decisions.record(NewRoutingDecision { session_id: Some(talk), ..new() }).await.expect("recorded");
     decisions.record(new()).await.expect("recorded");
     let kept = decisions.record(NewRoutingDecision::new(second)).await.expect("recorded");
-    let their_team = team(home, &home.other).await;
+    let their_team = team(&home.other).await;
     let theirs = home.other.routing_decisions().record(NewRoutingDecision::new(their_team)).await.expect("recorded");
 
     home.tenant.messages().delete(asked).await.expect("deleted");

@@ -5,11 +5,18 @@ use agentkeep_core::{
     TeamMode, TeamPatch,
 };
 
-use super::{Home, agents::object};
+use super::{
+    Home,
+    fixtures::{object, race},
+};
 use crate::TenantStore;
 
 async fn agent(tenant: &TenantStore, name: &str) -> Agent {
     tenant.agents().create(NewAgent::new(name)).await.expect("created")
+}
+
+fn agent_id(number: usize) -> AgentId {
+    AgentId(i64::try_from(number).expect("a small number"))
 }
 
 /// A team of agents a1, a2 … whose ids are 1, 2 …
@@ -101,15 +108,11 @@ pub async fn a_taken_team_name_is_told_and_nothing_changes(home: &Home) {
 
 /// Upsert under contention.
 pub async fn racing_upserts_of_one_team_make_one_team(home: &Home) {
-    let racers = (0..16).map(|_| {
-        let tenant = home.tenant.clone();
+    let upserted = race(&home.tenant, 16, |tenant, _| async move {
         let new = NewTeam { mode: Some(TeamMode::Collaborate), ..NewTeam::new("support") };
-        tokio::spawn(async move { tenant.teams().upsert(new).await.expect("upserted").id })
+        tenant.teams().upsert(new).await.expect("upserted").id
     });
-    let mut ids = Vec::new();
-    for racer in racers.collect::<Vec<_>>() {
-        ids.push(racer.await.expect("no panic"));
-    }
+    let mut ids = upserted.await;
     ids.dedup();
     assert_eq!(ids.len(), 1);
     let changed = home.tenant.teams().upsert(NewTeam::new("support")).await.expect("changed");
@@ -226,20 +229,16 @@ pub async fn racing_changes_of_members_leave_no_holes(home: &Home) {
     for number in 9..=16 {
         agent(&home.tenant, &format!("a{number}")).await;
     }
-    let racers = (1..=16_i64).map(|number| {
-        let tenant = home.tenant.clone();
-        tokio::spawn(async move {
-            let (members, agent) = (tenant.team_members(), AgentId(number));
-            match number {
-                1..=4 => members.remove(team, agent).await.expect("removed"),
-                5..=8 => drop(members.move_to(team, agent, 1).await.expect("moved")),
-                _ => drop(members.add(team, NewTeamMember::new(agent), Some(1)).await.expect("joined")),
-            }
-        })
+    let changes = race(&home.tenant, 16, move |tenant, index| async move {
+        let (members, number) = (tenant.team_members(), index + 1);
+        let agent = agent_id(number);
+        match number {
+            1..=4 => members.remove(team, agent).await.expect("removed"),
+            5..=8 => drop(members.move_to(team, agent, 1).await.expect("moved")),
+            _ => drop(members.add(team, NewTeamMember::new(agent), Some(1)).await.expect("joined")),
+        }
     });
-    for racer in racers.collect::<Vec<_>>() {
-        racer.await.expect("no panic");
-    }
+    changes.await;
     let mut agents = order(&home.tenant, team).await;
     agents.sort_unstable();
     assert_eq!(agents, (5..=16).collect::<Vec<_>>());
@@ -256,21 +255,17 @@ pub async fn a_deleted_agent_leaves_its_teams_without_holes(home: &Home) {
     assert_eq!(order(tenant, team).await, [1, 3, 4, 5, 6]);
     assert_eq!(order(tenant, second).await, [3, 1]);
 
-    let racers = [1, 3, 4].map(|number| {
-        let (deleting, joining) = (tenant.clone(), tenant.clone());
-        let delete = tokio::spawn(async move { deleting.agents().delete(AgentId(number)).await.expect("deleted") });
-        let join = tokio::spawn(async move {
-            match joining.team_members().add(second, NewTeamMember::new(AgentId(number)), Some(1)).await {
-                Ok(_) | Err(Error::MissingReference { .. } | Error::AlreadyExists { .. }) => {}
-                other => panic!("{other:?}"),
-            }
-        });
-        (delete, join)
+    let changes = race(tenant, 6, move |tenant, index| async move {
+        let agent = agent_id([1, 1, 3, 3, 4, 4][index]);
+        if index % 2 == 0 {
+            return tenant.agents().delete(agent).await.expect("deleted");
+        }
+        match tenant.team_members().add(second, NewTeamMember::new(agent), Some(1)).await {
+            Ok(_) | Err(Error::MissingReference { .. } | Error::AlreadyExists { .. }) => {}
+            other => panic!("{other:?}"),
+        }
     });
-    for (delete, join) in racers {
-        delete.await.expect("no panic");
-        join.await.expect("no panic");
-    }
+    changes.await;
     assert_eq!(order(tenant, team).await, [5, 6]);
     assert_eq!(order(tenant, second).await, Vec::<i64>::new());
 }
