@@ -172,6 +172,7 @@ impl Store {
         self.engine.close().await;
     }
 
+    #[cfg(any(test, feature = "conformance"))]
     pub(crate) fn engine(&self) -> &Engine {
         &self.engine
     }

@@ -4,6 +4,8 @@
 //! the engine. [`for_each_case!`](crate::for_each_case) hands the list of all cases to a macro, which makes a
 //! test of each for each engine (`tests/conformance.rs`).
 
+#![allow(clippy::disallowed_methods, reason = "a test needs names of its own, not the ids of a store")]
+
 pub mod agent_versions;
 pub mod agents;
 pub mod artifacts;

@@ -137,6 +137,7 @@ impl Engine {
     }
 
     /// Checks that a statement is understood, without running it.
+    #[cfg(any(test, feature = "conformance"))]
     pub(crate) async fn prepare(&self, sql: &Sql) -> Result<()> {
         match self {
             Self::Postgres(engine) => engine.prepare(sql).await,

@@ -287,7 +287,7 @@ impl FromRow for Row {
             RowRef::Postgres(row) => row.columns().iter().map(|column| column.name().to_owned()).collect(),
             RowRef::Sqlite(row) => {
                 let statement: &rusqlite::Statement<'_> = row.as_ref();
-                statement.column_names().into_iter().map(str::to_owned).collect()
+                statement.column_names().map(str::to_owned).collect()
             }
         };
         let values = (0..names.len()).map(|index| row.get(index)).collect::<Result<_>>()?;

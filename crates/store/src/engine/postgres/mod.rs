@@ -157,6 +157,7 @@ impl Postgres {
         PostgresDedicated::open(Arc::clone(&self.0)).await
     }
 
+    #[cfg(any(test, feature = "conformance"))]
     pub(super) async fn prepare(&self, sql: &Sql) -> Result<()> {
         let text = sql.postgres();
         let prepared = async {

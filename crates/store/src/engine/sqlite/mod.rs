@@ -141,6 +141,7 @@ impl Sqlite {
         receiver.await.map_err(|error| failed(error.to_string()))?
     }
 
+    #[cfg(any(test, feature = "conformance"))]
     pub(super) async fn prepare(&self, sql: &Sql) -> Result<()> {
         let text = sql.sqlite().to_owned();
         let prepare = move |session: &Session| {

@@ -45,8 +45,6 @@ pub(super) enum Outcome {
     FailedClean,
     /// It failed and may have left a part behind.
     FailedDirty,
-    /// The caller gave up before it began.
-    Abandoned,
 }
 
 /// A write: it runs inside the open transaction and keeps its result until the commit is known.
@@ -283,7 +281,7 @@ impl Thread {
             let rows = group.len() as u64;
             let committed = begun.and_then(|()| self.commit());
             self.log.record(started, "(group of writes)", committed.as_ref().map(|()| rows));
-            group.into_iter().for_each(|write| write.finish(committed.as_ref().map(|()| ())));
+            group.into_iter().for_each(|write| write.finish(committed.as_ref().copied()));
         }
         other
     }
@@ -299,7 +297,7 @@ impl Thread {
                 }
             }
         });
-        write.finish(committed.as_ref().map(|()| ()));
+        write.finish(committed.as_ref().copied());
     }
 
     fn commit(&self) -> Result<()> {
