@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use agentkeep_core::{Clock, Error, IdGenerator, Result, SystemClock, TenantId, Timestamp};
+use agentkeep_core::{Clock, IdGenerator, Result, SystemClock, TenantId, Timestamp};
 use uuid::Uuid;
 
 use crate::{
@@ -118,7 +118,7 @@ impl Store {
     /// What the database reports; nothing was changed then. [`Error::Invalid`] for BEGIN, COMMIT and their
     /// like: [`Store::begin`] opens transactions.
     pub async fn execute(&self, sql: &str, params: &[Value]) -> Result<u64> {
-        self.engine.execute(&raw(sql)?, params).await
+        self.engine.execute(&Sql::raw(sql)?, params).await
     }
 
     /// Runs a statement once for each list of parameters, all in one transaction; how many rows changed.
@@ -126,7 +126,7 @@ impl Store {
     /// # Errors
     /// As [`Store::execute`]; nothing of the batch remains then.
     pub async fn execute_batch(&self, sql: &str, rows: Vec<Vec<Value>>) -> Result<u64> {
-        self.engine.execute_batch(&raw(sql)?, rows).await
+        self.engine.execute_batch(&Sql::raw(sql)?, rows).await
     }
 
     /// The rows of a statement; empty when there are none.
@@ -134,7 +134,7 @@ impl Store {
     /// # Errors
     /// As [`Store::execute`].
     pub async fn fetch_all(&self, sql: &str, params: &[Value]) -> Result<Vec<Row>> {
-        self.engine.fetch_all(&raw(sql)?, params).await
+        self.engine.fetch_all(&Sql::raw(sql)?, params).await
     }
 
     /// The first row of a statement; `None` when there is none.
@@ -207,17 +207,5 @@ impl TenantStore {
     /// A new id, with the time part `now`.
     pub(crate) fn new_id<T: From<Uuid>>(&self, now: Timestamp) -> T {
         self.context.ids.generate(now).into()
-    }
-}
-
-/// A statement of the caller's. Statements that open or end transactions would reach a connection that
-/// others share.
-fn raw(sql: &str) -> Result<Sql> {
-    let word: String = sql.trim_start().chars().take_while(char::is_ascii_alphabetic).collect();
-    match word.to_ascii_uppercase().as_str() {
-        word @ ("BEGIN" | "START" | "COMMIT" | "END" | "ROLLBACK" | "SAVEPOINT" | "RELEASE" | "ABORT") => {
-            Err(Error::invalid("sql", format!("{word} reaches a shared connection; open a transaction with begin()")))
-        }
-        _ => Ok(Sql::assembled(sql)),
     }
 }

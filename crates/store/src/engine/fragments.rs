@@ -49,14 +49,21 @@ fn contains(column: &str, keys: &[&str], value: &JsonValue, params: &mut Vec<Val
 }
 
 fn equals_at_path(column: &str, keys: &[&str], value: &JsonValue, params: &mut Vec<Value>) -> Result<String> {
-    let path: String = std::iter::once("$".to_owned()).chain(keys.iter().map(|key| format!(".\"{key}\""))).collect();
+    // Keys are spelled as JSON spells them, so no character of theirs is one that text escapes on its way in.
+    let path: String =
+        std::iter::once("$".to_owned()).chain(keys.iter().map(|key| format!(".{}", JsonValue::from(*key)))).collect();
     let path = push(params, Value::Text(path));
     let typed = |kinds: &str| format!("json_type({column}, ${path}) IN ({kinds})");
     let (kinds, scalar) = match value {
         JsonValue::Null => return Ok(typed("'null'")),
         JsonValue::Bool(true) => return Ok(typed("'true'")),
         JsonValue::Bool(false) => return Ok(typed("'false'")),
-        JsonValue::String(text) => ("'text'", Some(Value::Text(text.clone()))),
+        // Both sides are taken out of JSON, so that every character is spelled the same.
+        JsonValue::String(_) => {
+            let text = push(params, Value::Json(Json::from(value.clone())));
+            let same = format!("json_extract({column}, ${path}) = json_extract(${text}, '$')");
+            return Ok(format!("{} AND {same}", typed("'text'")));
+        }
         JsonValue::Number(number) => ("'integer', 'real'", number_value(number)),
         JsonValue::Array(_) | JsonValue::Object(_) => ("", None),
     };

@@ -227,7 +227,7 @@ impl Executor {
     ) -> Result<Option<i64>> {
         match self {
             Self::Engine(engine) => engine.append(sql, tenant, row).await,
-            Self::Tx(tx) => Ok(tx.append_many(sql, tenant, vec![row]).await?.into_iter().next().flatten()),
+            Self::Tx(_) => Ok(self.append_many(sql, tenant, vec![row]).await?.into_iter().next().flatten()),
         }
     }
 
@@ -239,7 +239,8 @@ impl Executor {
     ) -> Result<Vec<Option<i64>>> {
         match self {
             Self::Engine(engine) => engine.append_many(sql, tenant, rows).await,
-            Self::Tx(tx) => tx.append_many(sql, tenant, rows).await,
+            // What fails is undone alone, so that the transaction can go on.
+            Self::Tx(tx) => tx.savepoint(|tx| async move { tx.append_many(sql, tenant, rows).await }).await,
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::{borrow::Cow, fmt, sync::OnceLock};
 
+use agentkeep_core::{Error, Result};
+
 /// Which engine a text is for. Handed to code that assembles statements, so that it can pick fragments
 /// without knowing what there is to pick from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +55,30 @@ impl Sql {
         Self::new(Texts::Both(Cow::Owned(text.into())))
     }
 
+    /// A statement of a user's own. One that opens or ends transactions would reach a connection that others
+    /// share.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for BEGIN, COMMIT and their like.
+    pub(crate) fn raw(text: &str) -> Result<Self> {
+        if let Some(word) = control_word(text) {
+            let reason = format!("{word} reaches a shared connection; open a transaction with begin()");
+            return Err(Error::invalid("sql", reason));
+        }
+        Ok(Self::assembled(text))
+    }
+
+    /// As [`Sql::raw`], inside a transaction: savepoints are allowed there.
+    ///
+    /// # Errors
+    /// As [`Sql::raw`].
+    pub(crate) fn raw_in_transaction(text: &str) -> Result<Self> {
+        match control_word(text) {
+            Some("SAVEPOINT" | "RELEASE" | "ROLLBACK TO") | None => Ok(Self::assembled(text)),
+            Some(word) => Err(Error::invalid("sql", format!("{word} is for commit() and rollback() to say"))),
+        }
+    }
+
     const fn new(texts: Texts) -> Self {
         Self { texts, short: false, sqlite_ready: OnceLock::new() }
     }
@@ -92,6 +118,46 @@ impl fmt::Debug for Sql {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.postgres())
     }
+}
+
+/// The word that makes a statement one of transaction control, if it does.
+fn control_word(text: &str) -> Option<&'static str> {
+    // PostgreSQL's comments nest, SQLite's do not: what either of them would run counts.
+    [true, false].into_iter().find_map(|nested| {
+        let statement = without_blanks(text, nested);
+        let mut words = statement.split(|character: char| !character.is_ascii_alphanumeric() && character != '_');
+        let first = words.next().unwrap_or_default();
+        let known = ["BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE", "PREPARE"];
+        let word = known.into_iter().find(|word| first.eq_ignore_ascii_case(word))?;
+        let to = word == "ROLLBACK" && words.any(|word| word.eq_ignore_ascii_case("TO"));
+        Some(if to { "ROLLBACK TO" } else { word })
+    })
+}
+
+/// A statement from its first word on: without the blanks, comments and empty statements before it.
+fn without_blanks(text: &str, nested: bool) -> &str {
+    let mut rest = text;
+    loop {
+        rest = rest.trim_start_matches(|character: char| character.is_whitespace() || character == ';');
+        if rest.starts_with("--") {
+            rest = rest.find('\n').map_or("", |end| &rest[end..]);
+        } else if rest.starts_with("/*") {
+            rest = &rest[comment_length(rest, nested)..];
+        } else {
+            return rest;
+        }
+    }
+}
+
+fn comment_length(text: &str, nested: bool) -> usize {
+    let (mut at, mut depth) = (2, 1);
+    while depth > 0 {
+        let Some(end) = text[at..].find("*/") else { return text.len() };
+        let opened = if nested { text[at..at + end].matches("/*").count() } else { 0 };
+        depth = depth + opened - 1;
+        at += end + 2;
+    }
+    at
 }
 
 /// Rewrites `$n` to `?n` outside of quotes and comments.
@@ -135,11 +201,12 @@ pub(crate) struct AppendSql {
     /// parent from 1, `$6 …` one array for each column of the rows, the parent's id first and the time
     /// second. Returns a row (parent, number before its first row) for each parent that exists.
     pub postgres: Sql,
-    /// Parameters: `$1` tenant, `$2` the parent, `$3` how many rows it gets, `$4` the latest time of its rows.
-    /// Moves the counter of the parent on, if it exists, and returns the number before its first row.
-    pub sqlite_count: Sql,
-    /// Parameters: `$1` tenant, `$2` the number of the row, `$3 …` its columns. Inserts it.
+    /// Parameters: `$1` tenant, `$2 …` the columns of the row. Inserts the row if the parent exists and
+    /// returns its number.
     pub sqlite_insert: Sql,
+    /// Parameters: `$1` tenant, `$2` the parent, `$3` the time of the row; run after a row was inserted, moves
+    /// the counter of the parent on.
+    pub sqlite_count: Sql,
 }
 
 #[cfg(test)]

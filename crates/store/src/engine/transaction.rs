@@ -80,9 +80,10 @@ impl Tx {
     /// Runs a statement; how many rows it changed.
     ///
     /// # Errors
-    /// What the database reports. On PostgreSQL the transaction can only be rolled back after that.
+    /// [`Error::Invalid`] for COMMIT and its like, else what the database reports. On PostgreSQL the transaction
+    /// can only be rolled back after that.
     pub async fn execute(&self, sql: &str, params: &[Value]) -> Result<u64> {
-        self.execute_sql(&Sql::assembled(sql), params).await
+        self.execute_sql(&Sql::raw_in_transaction(sql)?, params).await
     }
 
     /// The rows of a statement.
@@ -90,7 +91,7 @@ impl Tx {
     /// # Errors
     /// As [`Tx::execute`].
     pub async fn fetch_all(&self, sql: &str, params: &[Value]) -> Result<Vec<Row>> {
-        self.fetch_all_as(&Sql::assembled(sql), params).await
+        self.fetch_all_as(&Sql::raw_in_transaction(sql)?, params).await
     }
 
     /// Makes everything that was written durable and visible to others.

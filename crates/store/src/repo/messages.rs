@@ -1,5 +1,7 @@
 //! Messages: appended to their session with the next seq, and read back by it.
 
+use std::collections::HashSet;
+
 use agentkeep_core::{
     Direction, Error, ListRequest, Message, MessageId, MessagePatch, NewMessage, Page, Result, SessionId, TenantId,
     Timestamp,
@@ -89,18 +91,20 @@ static APPEND: AppendSql = AppendSql {
          )
          SELECT session_id, base FROM head",
     ),
-    sqlite_count: Sql::both(
-        "UPDATE session_heads
-         SET last_seq = last_seq + $3, message_count = message_count + $3,
-             last_message_at = MAX(COALESCE(last_message_at, $4), $4)
-         WHERE tenant_id = $1 AND session_id = $2
-         RETURNING last_seq - $3",
-    ),
     sqlite_insert: Sql::both(
-        "INSERT INTO messages (tenant_id, seq, session_id, created_at, updated_at, id, role, type, is_streaming,
+        "INSERT INTO messages (tenant_id, session_id, seq, created_at, updated_at, id, role, type, is_streaming,
              is_complete, metadata, content, parts, tool_calls, tool_name, tool_args, tool_call_id, channel_payload,
              author_user_id, agent_id, platform_message_id, usage, extra)
-         VALUES ($1, $2, $3, $4, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)",
+         SELECT $1, $2, last_seq + 1, $3, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
+             $20, $21
+         FROM session_heads WHERE tenant_id = $1 AND session_id = $2
+         RETURNING seq",
+    ),
+    sqlite_count: Sql::both(
+        "UPDATE session_heads
+         SET last_seq = last_seq + 1, message_count = message_count + 1,
+             last_message_at = MAX(COALESCE(last_message_at, $3), $3)
+         WHERE tenant_id = $1 AND session_id = $2",
     ),
 };
 static GET: Sql = Sql::both(concat!("SELECT ", columns!(), " FROM messages WHERE tenant_id = $1 AND id = $2")).short();
@@ -119,14 +123,17 @@ static RECENT: Sql = Sql::both(concat!(
     " FROM messages WHERE tenant_id = $1 AND session_id = $2 ORDER BY seq DESC LIMIT $3"
 ))
 .short();
-static DELETE: Sql = Sql::both("DELETE FROM messages WHERE tenant_id = $1 AND id = $2 RETURNING session_id");
-static UNCOUNT: Sql =
-    Sql::both("UPDATE session_heads SET message_count = message_count - 1 WHERE tenant_id = $1 AND session_id = $2");
+// The head is locked before the message, as an append and the deletion of a session do: no deadlock.
+static UNCOUNT: Sql = Sql::both(
+    "UPDATE session_heads SET message_count = message_count - 1
+     WHERE tenant_id = $1 AND session_id = (SELECT session_id FROM messages WHERE tenant_id = $1 AND id = $2)",
+);
+static DELETE: Sql = Sql::both("DELETE FROM messages WHERE tenant_id = $1 AND id = $2");
 
 /// Every fixed statement of this file; the append has a text for each engine of a shape of its own.
 #[cfg(any(test, feature = "conformance"))]
 pub(super) static STATEMENTS: super::Statements =
-    (&TABLE, &[&GET, &GET_BY_SEQ, &GET_BY_PLATFORM_MESSAGE_ID, &RECENT, &DELETE, &UNCOUNT]);
+    (&TABLE, &[&GET, &GET_BY_SEQ, &GET_BY_PLATFORM_MESSAGE_ID, &RECENT, &UNCOUNT, &DELETE]);
 
 impl Messages<'_> {
     /// Appends a message to a session: it gets the next seq, without gap, whatever races. Durable when this
@@ -169,6 +176,7 @@ impl Messages<'_> {
         if messages.is_empty() {
             return Ok(messages);
         }
+        check_distinct(&messages)?;
         let rows = messages.iter().map(row_of).collect();
         let numbers = match executor.append_many(&APPEND, self.0.tenant, rows).await {
             Ok(numbers) => numbers,
@@ -322,12 +330,32 @@ impl Messages<'_> {
     pub async fn delete(&self, id: MessageId) -> Result<()> {
         let tenant = self.0.tenant;
         let delete = |executor: Executor| async move {
-            let deleted: Option<(SessionId,)> = executor.fetch_optional(&DELETE, &params![tenant, id]).await?;
-            let (session,) = deleted.ok_or_else(|| Error::not_found(TABLE.entity, id))?;
-            executor.execute(&UNCOUNT, &params![tenant, session]).await.map(|_| ())
+            let params = params![tenant, id];
+            executor.execute(&UNCOUNT, &params).await?;
+            match executor.execute(&DELETE, &params).await? {
+                0 => Err(Error::not_found(TABLE.entity, id)),
+                _ => Ok(()),
+            }
         };
         self.0.executor.transaction(delete).await
     }
+}
+
+/// Refuses messages of one batch that would take each other's id.
+fn check_distinct(messages: &[Message]) -> Result<()> {
+    let taken = |field: &str, value: String| Error::AlreadyExists { entity: TABLE.entity, field: field.into(), value };
+    let (mut ids, mut platform_ids) = (HashSet::new(), HashSet::new());
+    for message in messages {
+        if !ids.insert(message.id) {
+            return Err(taken("id", message.id.to_string()));
+        }
+        if let Some(id) = &message.platform_message_id
+            && !platform_ids.insert(id)
+        {
+            return Err(taken("session_id, platform_message_id", format!("{}, {id:?}", message.session_id)));
+        }
+    }
+    Ok(())
 }
 
 /// The columns of a row, in the order of [`APPEND`].

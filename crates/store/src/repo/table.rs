@@ -346,10 +346,15 @@ pub(crate) async fn check_reference(
 }
 
 async fn exists(executor: &Executor, table: &str, tenant: &Value, columns: &[&str], values: &[Value]) -> Result<bool> {
-    let own = if table == "tenants" { "id" } else { "tenant_id" };
+    let own = match (table, columns) {
+        // Names of tenants are unique in the database; see the table of tenants.
+        ("tenants", []) => "id = $1",
+        ("tenants", _) => "$1 > 0",
+        _ => "tenant_id = $1",
+    };
     let conditions: String =
         columns.iter().enumerate().map(|(index, column)| format!(" AND {column} = ${}", index + 2)).collect();
-    let sql = Sql::assembled(format!("SELECT 1 FROM {table} WHERE {own} = $1{conditions}")).short();
+    let sql = Sql::assembled(format!("SELECT 1 FROM {table} WHERE {own}{conditions}")).short();
     let params: Vec<Value> = std::iter::once(tenant).chain(values).cloned().collect();
     Ok(executor.fetch_optional::<(i64,)>(&sql, &params).await?.is_some())
 }

@@ -26,7 +26,7 @@ pub(crate) struct PostgresDedicated {
 
 impl PostgresDedicated {
     pub(super) async fn open(shared: Arc<Shared>) -> Result<Self> {
-        let link = shared.connector.connect().await.map_err(|fault| shared.connector.error(fault))?;
+        let link = Box::pin(shared.connector.connect()).await.map_err(|fault| shared.connector.error(fault))?;
         Ok(Self { shared, link: link.without_limit(), in_transaction: AtomicBool::new(false) })
     }
 

@@ -51,7 +51,7 @@ impl Lane {
         if let Some(link) = self.usable() {
             return Ok(link);
         }
-        let link = Arc::new(self.connector.connect_for(self.purpose).await?);
+        let link = Arc::new(Box::pin(self.connector.connect_for(self.purpose)).await?);
         *self.link.write() = Some(Arc::clone(&link));
         Ok(link)
     }

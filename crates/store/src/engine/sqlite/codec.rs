@@ -57,14 +57,6 @@ pub(super) fn bind<'a>(
     if given != wanted {
         return Err(rusqlite::Error::InvalidParameterCount(given, wanted));
     }
-    bind_all(statement, params)
-}
-
-/// Binds parameters that are known to be as many as the statement has.
-pub(super) fn bind_all<'a>(
-    statement: &mut Statement<'_>,
-    params: impl Iterator<Item = &'a Value>,
-) -> rusqlite::Result<()> {
     for (index, value) in params.enumerate() {
         statement.raw_bind_parameter(index + 1, value)?;
     }
@@ -86,8 +78,12 @@ pub(super) fn collect<T: FromRow>(
 
 /// An error of the driver as one of ours, with the SQLSTATE that PostgreSQL has for the same fault.
 pub(super) fn error(cause: rusqlite::Error, target: &str) -> Error {
-    let rusqlite::Error::SqliteFailure(failure, message) = &cause else {
-        return Error::database(cause.to_string());
+    let (failure, message) = match &cause {
+        rusqlite::Error::SqliteFailure(failure, message) => (failure, message),
+        rusqlite::Error::SqlInputError { msg, .. } => {
+            return Error::Database { code: Some(misunderstood(msg).to_owned()), message: msg.clone() };
+        }
+        _ => return Error::database(cause.to_string()),
     };
     let message = message.clone().unwrap_or_else(|| failure.to_string());
     let unavailable = |reason: String| Error::Unavailable { target: target.to_owned(), reason };
@@ -95,7 +91,6 @@ pub(super) fn error(cause: rusqlite::Error, target: &str) -> Error {
         ErrorCode::NotADatabase => return unavailable("this is no SQLite database".into()),
         ErrorCode::CannotOpen => return unavailable(format!("it cannot be opened: {message}")),
         ErrorCode::DatabaseCorrupt => return unavailable(format!("the file is damaged: {message}")),
-        ErrorCode::OperationInterrupted => "57014",
         ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => "55P03",
         ErrorCode::DiskFull => "53100",
         ErrorCode::OutOfMemory => "53200",
@@ -109,7 +104,26 @@ pub(super) fn error(cause: rusqlite::Error, target: &str) -> Error {
             ffi::SQLITE_CONSTRAINT_NOTNULL => "23502",
             _ => "23514",
         },
+        ErrorCode::Unknown => misunderstood(&message),
         _ => "XX000",
     };
     Error::Database { code: Some(state.to_owned()), message }
+}
+
+/// The SQLSTATE of a statement that SQLite does not understand: it has one code for all of them, and tells
+/// them apart in the message only.
+fn misunderstood(message: &str) -> &'static str {
+    let known = [
+        ("no such table", "42P01"),
+        ("no such column", "42703"),
+        ("no such function", "42883"),
+        ("has no column named", "42703"),
+        ("ambiguous column name", "42702"),
+        ("already exists", "42P07"),
+        ("syntax error", "42601"),
+        ("incomplete input", "42601"),
+        ("unrecognized token", "42601"),
+        ("malformed JSON", "22032"),
+    ];
+    known.iter().find(|(part, _)| message.contains(part)).map_or("XX000", |(_, state)| state)
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use agentkeep_core::{Error, Result};
-use rusqlite::{Connection, OpenFlags, config::DbConfig};
+use rusqlite::{Connection, OpenFlags};
 
 use super::{
     super::{Config, Synchronous},
@@ -76,8 +76,6 @@ impl Session {
     fn configure(&mut self, target: &Target, config: &Config, role: Role) -> rusqlite::Result<()> {
         let connection = &mut self.connection;
         let patience = config.acquire_timeout;
-        // Without this SQLite plans a statement anew each time a LIMIT or a range gets another value.
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         set_busy_patience(connection, patience)?;
         if matches!(target, Target::File(_)) && role == Role::Writer {
@@ -109,8 +107,11 @@ impl Session {
         self.deadline.set(limit);
     }
 
-    /// Maps an error of the driver, telling which database it was.
+    /// Maps an error of the driver, telling which database it was, and which time limit.
     pub(super) fn error(&self, cause: rusqlite::Error) -> Error {
+        if cause.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted) {
+            return Error::Timeout { what: format!("a statement on {}", self.target), after: self.deadline.limit() };
+        }
         error(cause, &self.target)
     }
 }
@@ -182,16 +183,25 @@ fn set_busy_patience(connection: &mut Connection, patience: Duration) -> rusqlit
 
 /// When the running statement has to end, in microseconds since an arbitrary start; 0 for never.
 #[derive(Default)]
-struct Deadline(AtomicU64);
+struct Deadline {
+    end: AtomicU64,
+    limit: AtomicU64,
+}
 
 impl Deadline {
     fn set(&self, limit: Duration) {
-        self.0.store(now_micros() + u64::try_from(limit.as_micros()).unwrap_or(u64::MAX / 2), Ordering::Relaxed);
+        let limit = u64::try_from(limit.as_micros()).unwrap_or(u64::MAX / 2);
+        self.limit.store(limit, Ordering::Relaxed);
+        self.end.store(now_micros().saturating_add(limit), Ordering::Relaxed);
+    }
+
+    fn limit(&self) -> Duration {
+        Duration::from_micros(self.limit.load(Ordering::Relaxed))
     }
 
     fn has_passed(&self) -> bool {
-        let deadline = self.0.load(Ordering::Relaxed);
-        deadline != 0 && now_micros() > deadline
+        let end = self.end.load(Ordering::Relaxed);
+        end != 0 && now_micros() > end
     }
 }
 

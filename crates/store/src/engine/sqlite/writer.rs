@@ -121,6 +121,7 @@ fn copy(error: &Error) -> Error {
     match error {
         Error::Unavailable { target, reason } => Error::Unavailable { target: target.clone(), reason: reason.clone() },
         Error::Database { code, message } => Error::Database { code: code.clone(), message: message.clone() },
+        Error::Timeout { what, after } => Error::Timeout { what: what.clone(), after: *after },
         other => Error::database(other.to_string()),
     }
 }
