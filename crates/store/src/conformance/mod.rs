@@ -13,13 +13,18 @@ pub mod checkpoints;
 mod fixtures;
 pub mod mcp_servers;
 pub mod memories;
+pub mod messages;
 pub mod metrics;
 pub mod preferences;
 pub mod prompts;
+pub mod raw;
 pub mod routing_decisions;
+pub mod sessions;
 pub mod statements;
 pub mod stats;
+pub mod support;
 pub mod teams;
+pub mod tenants;
 pub mod users;
 
 use agentkeep_core::{NewTenant, Result};
@@ -43,7 +48,7 @@ impl Home {
     /// What the database reports.
     pub async fn new(store: Store) -> Result<Self> {
         let new = async |what: &str| {
-            let name = format!("{what}-{}", uuid::Uuid::now_v7());
+            let name = support::new_name(what);
             store.tenants().create(NewTenant::new(name)).await.map(|tenant| store.tenant(tenant.id))
         };
         let (tenant, other) = (new("case").await?, new("other").await?);
@@ -149,6 +154,66 @@ macro_rules! for_each_case {
                 all_but_the_newest_checkpoints_are_deleted,
                 bad_checkpoints_are_refused_by_field,
                 checkpoints_go_with_their_session_and_stay_in_their_tenant;
+            tenants:
+                a_tenant_is_created_read_changed_and_deleted_with_everything,
+                an_unknown_tenant_is_named_by_writes_and_empty_to_reads,
+                two_tenants_with_the_same_names_never_see_each_other,
+                an_open_transaction_of_one_tenant_does_not_block_another,
+                a_transaction_sees_its_own_tenant_only;
+            sessions:
+                a_session_is_created_read_changed_finished_and_deleted,
+                the_kind_of_a_session_follows_from_its_leader,
+                racing_get_or_create_of_one_chat_makes_one_session,
+                get_or_create_gives_the_session_of_a_chat_back_unchanged,
+                a_taken_chat_or_id_is_told_and_nothing_changes,
+                only_legal_status_changes_happen_and_the_others_change_nothing,
+                of_racing_status_changes_one_wins,
+                a_stale_revision_is_told_with_the_current_one,
+                json_changes_by_merge_patch_as_rfc_7396_says,
+                racing_patches_of_different_keys_lose_nothing,
+                a_missing_or_foreign_user_agent_or_team_is_told,
+                deleting_a_session_or_a_user_deletes_what_hangs_from_it,
+                a_session_outlives_its_agent,
+                sessions_are_filtered_and_ordered,
+                json_filters_compare_every_character,
+                paging_neither_skips_nor_repeats_while_rows_are_written,
+                a_cursor_of_another_list_is_refused;
+            messages:
+                appends_get_1_2_3_and_move_their_session,
+                append_many_keeps_the_order_without_gap,
+                every_field_of_a_message_comes_back_exactly,
+                what_was_not_given_stays_absent_and_the_type_follows,
+                a_text_of_a_megabyte_and_of_16_comes_back_exactly,
+                a_text_over_its_limit_is_refused_by_field_and_nothing_changes,
+                a_repeated_platform_message_id_gives_the_first_message_back,
+                racing_repeats_of_one_platform_message_id_make_one_message_and_no_gap,
+                a_repeated_platform_message_id_in_a_batch_is_told_and_nothing_of_it_stays,
+                recent_gives_the_newest_messages_oldest_first,
+                messages_are_listed_by_session_with_limit_offset_and_total,
+                messages_are_filtered_by_field,
+                a_message_is_changed_and_the_rest_of_it_stays,
+                racing_patches_of_one_message_lose_nothing,
+                deleting_a_message_keeps_the_seq_of_the_others,
+                of_racing_deletes_of_one_message_one_counts,
+                an_append_to_an_unknown_session_is_not_found,
+                a_taken_message_id_is_told_and_leaves_no_gap,
+                a_missing_or_foreign_author_or_agent_is_told,
+                sql_in_any_string_is_stored_as_text,
+                appends_in_a_transaction_are_done_together_or_not_at_all,
+                an_old_message_does_not_move_the_time_of_the_newest_back,
+                message_ids_are_new_under_contention;
+            raw:
+                statements_of_the_callers_run_with_the_same_text_on_every_engine,
+                parameters_are_bound_by_number_whatever_their_order,
+                values_come_back_as_they_went_in,
+                a_batch_is_done_whole_or_not_at_all,
+                failing_statements_in_a_crowd_fail_alone,
+                a_transaction_is_done_when_committed_and_undone_otherwise,
+                a_transaction_that_is_over_says_so,
+                statements_of_transaction_control_are_refused,
+                a_second_statement_in_one_text_is_refused,
+                a_fault_is_an_error_with_a_code_and_never_an_empty_list,
+                violated_rules_have_the_same_code_on_every_engine;
         }
     };
 }

@@ -1,7 +1,7 @@
 //! Every statement the store can run is one the engine understands: what compile-time checking would give.
 
 use super::Home;
-use crate::repo;
+use crate::{Store, repo};
 
 /// Prepares all of them.
 pub async fn every_statement_is_understood(home: &Home) {
@@ -15,4 +15,19 @@ pub async fn every_statement_is_understood(home: &Home) {
                 .unwrap_or_else(|error| panic!("{error} in a statement of {}: {sql:?}", table.name));
         }
     }
+}
+
+/// The texts of all of them, as this store's engine takes them.
+///
+/// # Panics
+/// When a list cannot be assembled.
+#[must_use]
+pub fn texts(store: &Store) -> Vec<String> {
+    let lists = |table| repo::list_statements(store.engine().dialect(), table).expect("lists can be assembled");
+    let tables = repo::statements().into_iter();
+    let texts = tables.flat_map(|(table, fixed)| {
+        let fixed = fixed.iter().map(|sql| format!("{sql:?}"));
+        fixed.chain(lists(table).iter().map(|sql| format!("{sql:?}"))).collect::<Vec<_>>()
+    });
+    texts.collect()
 }

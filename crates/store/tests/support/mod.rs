@@ -3,8 +3,29 @@
 #![allow(clippy::disallowed_methods, reason = "a test needs names of its own, not the ids of a store")]
 #![allow(dead_code)] // each test program uses a part of it
 
-use agentkeep::{Config, Store};
+use agentkeep::{Config, Store, TenantStore, Value, conformance::support::new_name, core::NewTenant};
 use tokio::sync::OnceCell;
+
+/// Makes a test of each function for each engine that keeps its data: `async fn name(place: &Place)`.
+#[allow(unused_macros)] // as above
+macro_rules! on_each_engine {
+    ($($case:ident),+ $(,)?) => {
+        on_each_engine! { @engine sqlite_file, $($case),+ }
+        on_each_engine! { @engine postgres, $($case),+ }
+    };
+    (@engine $engine:ident, $($case:ident),+) => {
+        mod $engine {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    let place = crate::support::$engine().await;
+                    super::$case(&place).await;
+                    place.close().await;
+                }
+            )+
+        }
+    };
+}
 
 /// An open store, and what has to outlive it.
 pub struct Place {
@@ -13,6 +34,26 @@ pub struct Place {
 }
 
 impl Place {
+    /// A store that nothing has to outlive.
+    pub fn new(store: Store) -> Self {
+        Self { store, folder: None }
+    }
+
+    /// A tenant of the test's own.
+    pub async fn tenant(&self) -> TenantStore {
+        let new = NewTenant::new(new_name("test"));
+        let tenant = self.store.tenants().create(new).await.expect("a tenant");
+        self.store.tenant(tenant.id)
+    }
+
+    /// The one number that a statement gives.
+    pub async fn number(&self, sql: &str, params: &[Value]) -> i64 {
+        match self.store.fetch_val(sql, params).await.expect(sql) {
+            Some(Value::I64(number)) => number,
+            other => panic!("{other:?} is no number: {sql}"),
+        }
+    }
+
     /// Closes the store, then lets go of its folder.
     pub async fn close(self) {
         self.store.close().await;
@@ -59,7 +100,7 @@ pub fn postgres_url() -> String {
 /// Makes an empty database on the test server and gives its address.
 pub async fn new_postgres_database(purpose: &str) -> String {
     let server = postgres_url();
-    let name = format!("agentkeep_{purpose}_{}", uuid::Uuid::now_v7().simple());
+    let name = new_name(&format!("agentkeep_{purpose}"));
     let (client, connection) =
         tokio_postgres::connect(&server, tokio_postgres::NoTls).await.expect("PostgreSQL answers");
     let connection = tokio::spawn(connection);
