@@ -159,6 +159,7 @@ macro_rules! for_each_case {
                 an_unknown_tenant_is_named_by_writes_and_empty_to_reads,
                 two_tenants_with_the_same_names_never_see_each_other,
                 an_open_transaction_of_one_tenant_does_not_block_another,
+                an_append_that_waits_for_its_session_holds_up_no_other,
                 a_transaction_sees_its_own_tenant_only;
             sessions:
                 a_session_is_created_read_changed_finished_and_deleted,

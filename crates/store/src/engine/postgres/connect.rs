@@ -43,7 +43,9 @@ pub(super) enum Purpose {
 
 /// One statement, over and over, with arrays of any length: planned once, and always along the index. Left to
 /// itself the planner takes the length of the first arrays for typical, or reads a small table as a whole.
-const APPEND_OPTIONS: &str = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c jit=off";
+/// And rows that a transaction holds must not hold up all others: see `group`.
+const APPEND_OPTIONS: &str =
+    "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c jit=off -c lock_timeout=100ms";
 
 /// Makes connections to one database, and knows what they have in common.
 pub(super) struct Connector {

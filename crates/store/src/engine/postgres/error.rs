@@ -73,6 +73,11 @@ impl Fault {
         })
     }
 
+    /// It waited for a lock for longer than its connection allows. Nothing was done.
+    pub(super) fn is_lock_timeout(&self) -> bool {
+        self.sqlstate() == Some("55P03")
+    }
+
     /// One of the rows is at fault, not the statement.
     pub(super) fn is_row(&self) -> bool {
         matches!(self, Self::Unfit(_))

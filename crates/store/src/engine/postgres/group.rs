@@ -5,15 +5,19 @@
 //! stay behind, so two groups never lock the same parent and rows of one parent keep their order. A lone row
 //! waits for nobody. A row that was handed over is written even when its caller goes away, and is answered
 //! only after the commit.
+//!
+//! A parent that somebody else's transaction holds must not hold up the rows of others: a lane waits for a lock
+//! for a moment only. Rows of a parent that is held longer are set aside: they wait on a connection of the pool,
+//! and what comes for that parent meanwhile waits behind them.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
     time::Instant,
 };
 
 use agentkeep_core::{Result, TenantId};
-use futures_util::future::join_all;
+use futures_util::future::{BoxFuture, join_all};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use uuid::Uuid;
@@ -75,6 +79,8 @@ struct Queue {
     busy: [bool; APPEND_LANES],
     /// Parents of the rows that each lane is writing.
     writing: [HashSet<Parent>; APPEND_LANES],
+    /// Parents whose rows were set aside.
+    aside: HashSet<Parent>,
 }
 
 impl AppendLanes {
@@ -95,7 +101,7 @@ impl AppendLanes {
     pub(super) async fn close(&self) {
         loop {
             let idle = self.idle.notified();
-            if !self.queue.lock().busy.contains(&true) {
+            if self.queue.lock().is_idle() {
                 break;
             }
             idle.await;
@@ -105,6 +111,10 @@ impl AppendLanes {
 }
 
 impl Queue {
+    fn is_idle(&self) -> bool {
+        !self.busy.contains(&true) && self.aside.is_empty()
+    }
+
     /// The lane whose task has to be started for what waits now.
     fn lane_to_start(&mut self) -> Option<usize> {
         let free = self.busy.iter().position(|busy| !busy)?;
@@ -136,7 +146,8 @@ impl Queue {
     }
 
     fn is_written_elsewhere(&self, lane: usize, parent: Parent) -> bool {
-        self.writing.iter().enumerate().any(|(other, writing)| other != lane && writing.contains(&parent))
+        let lanes = self.writing.iter().enumerate();
+        self.aside.contains(&parent) || lanes.into_iter().any(|(other, rows)| other != lane && rows.contains(&parent))
     }
 }
 
@@ -188,10 +199,10 @@ async fn run(shared: Arc<Shared>, index: usize) {
         let mut groups = groups(waiting);
         match groups.len() {
             0 => break,
-            1 => write(&shared, lane, groups.swap_remove(0)).await,
+            1 => write(&shared, Way::Lane(lane), groups.swap_remove(0)).await,
             // Groups of several tenants, or more than one statement holds, follow one another on the
             // connection without waiting for each other's answer.
-            _ => drop(join_all(groups.into_iter().map(|group| write(&shared, lane, group))).await),
+            _ => drop(join_all(groups.into_iter().map(|group| write(&shared, Way::Lane(lane), group))).await),
         }
     }
     // The lane was put to rest under the lock; from here on it may be another task's turn.
@@ -217,20 +228,35 @@ fn groups(waiting: Vec<Waiting>) -> Vec<Vec<Waiting>> {
     groups.into_iter().map(|(group, _)| group).collect()
 }
 
+/// Where a group is written.
+#[derive(Clone, Copy)]
+enum Way<'a> {
+    Lane(&'a Lane),
+    /// On a connection of the pool, for as long as it takes.
+    Aside,
+}
+
 /// Writes one group and answers everyone in it.
-async fn write(shared: &Arc<Shared>, lane: &Lane, group: Vec<Waiting>) {
+async fn write(shared: &Arc<Shared>, way: Way<'_>, group: Vec<Waiting>) {
     let Some(first) = group.first() else { return };
     let (sql, tenant) = (first.sql, first.tenant);
     let started = Instant::now();
     let outcome = {
         let rows: Vec<&[Value]> = group.iter().map(|waiting| waiting.row.as_slice()).collect();
-        repeated(shared, lane, sql, tenant, &rows).await
+        repeated(shared, way, sql, tenant, &rows).await
     };
     match outcome {
         // A row is at fault: each is written alone, so that only the guilty one fails.
         Err(fault) if group.len() > 1 && fault.is_row() => {
-            let alone = group.into_iter().map(|waiting| write_alone(shared, lane, waiting));
-            join_all(alone).await;
+            write_apart(shared, way, group.into_iter().map(|waiting| vec![waiting])).await;
+        }
+        // Somebody holds a parent: its rows are set aside, the others are written.
+        Err(fault) if fault.is_lock_timeout() && matches!(way, Way::Lane(_)) => {
+            let mut parents = by_parent(group);
+            match (parents.len(), parents.first().and_then(|(parent, _)| *parent)) {
+                (1, Some(parent)) => set_aside(shared, parent, parents.swap_remove(0).1),
+                _ => write_apart(shared, way, parents.into_iter().map(|(_, rows)| rows)).await,
+            }
         }
         outcome => {
             let outcome = shared.logged(started, sql.postgres.postgres(), outcome, |numbers| numbers.len() as u64);
@@ -239,12 +265,57 @@ async fn write(shared: &Arc<Shared>, lane: &Lane, group: Vec<Waiting>) {
     }
 }
 
-fn write_alone<'a>(
+/// Writes the parts of a group, each as a statement of its own.
+fn write_apart<'a>(
     shared: &'a Arc<Shared>,
-    lane: &'a Lane,
-    waiting: Waiting,
-) -> futures_util::future::BoxFuture<'a, ()> {
-    Box::pin(write(shared, lane, vec![waiting]))
+    way: Way<'a>,
+    parts: impl Iterator<Item = Vec<Waiting>>,
+) -> BoxFuture<'a, ()> {
+    let parts: Vec<_> = parts.map(|part| write(shared, way, part)).collect();
+    Box::pin(async move { drop(join_all(parts).await) })
+}
+
+/// The rows of each parent, in order of arrival.
+fn by_parent(group: Vec<Waiting>) -> Vec<(Option<Parent>, Vec<Waiting>)> {
+    let mut places: HashMap<Option<Parent>, usize> = HashMap::new();
+    let mut parents: Vec<(Option<Parent>, Vec<Waiting>)> = Vec::new();
+    for row in group {
+        let parent = row.parent();
+        let place = *places.entry(parent).or_insert(parents.len());
+        match parents.get_mut(place) {
+            Some((_, rows)) => rows.push(row),
+            None => parents.push((parent, vec![row])),
+        }
+    }
+    parents
+}
+
+/// Lets the rows of a parent that somebody holds wait for it away from the lanes.
+fn set_aside(shared: &Arc<Shared>, parent: Parent, rows: Vec<Waiting>) {
+    shared.appends.queue.lock().aside.insert(parent);
+    let aside = Aside { shared: Arc::clone(shared), parent };
+    shared.runtime.spawn(async move { write(&aside.shared, Way::Aside, rows).await });
+}
+
+/// A parent whose rows are set aside; when it is dropped, what came for the parent meanwhile has its turn.
+struct Aside {
+    shared: Arc<Shared>,
+    parent: Parent,
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        let appends = &self.shared.appends;
+        let start = {
+            let mut queue = appends.queue.lock();
+            queue.aside.remove(&self.parent);
+            if queue.waiting.is_empty() { None } else { queue.lane_to_start() }
+        };
+        if let Some(lane) = start {
+            self.shared.runtime.spawn(run(Arc::clone(&self.shared), lane));
+        }
+        appends.idle.notify_waiters();
+    }
 }
 
 fn answer(group: Vec<Waiting>, outcome: Result<Vec<Option<i64>>>) {
@@ -266,15 +337,20 @@ fn answer(group: Vec<Waiting>, outcome: Result<Vec<Option<i64>>>) {
 /// Runs the statement, again as long as the server says, or it is certain, that nothing was done.
 async fn repeated(
     shared: &Shared,
-    lane: &Lane,
+    way: Way<'_>,
     sql: &AppendSql,
     tenant: TenantId,
     rows: &[&[Value]],
 ) -> Result<Vec<Option<i64>>, Fault> {
     let mut tries = shared.tries(Effect::Writes);
     loop {
-        let fault = match once(shared, lane, sql, tenant, rows).await {
+        let outcome = match way {
+            Way::Lane(lane) => once(shared, lane, sql, tenant, rows).await,
+            Way::Aside => shared.append_once(sql, tenant, rows).await,
+        };
+        let fault = match outcome {
             Ok(numbers) => return Ok(numbers),
+            Err(fault) if fault.is_lock_timeout() && matches!(way, Way::Lane(_)) => return Err(fault),
             Err(fault) => fault,
         };
         match tries.again(&fault) {
