@@ -198,7 +198,9 @@ async fn check_logged_statements() {
     let place = partitioned().await;
     let client = connect(&place.store.config().url).await;
     for statement in new.iter().filter(|statement| is_planned(statement)) {
-        assert_one_partition(&client, statement).await;
+        // The log has no literals; NULL takes any type in their places.
+        let statement = statement.replace("'…''…'", "'…'").replace("'…'", "NULL");
+        assert_one_partition(&client, &statement).await;
     }
     place.close().await;
 }
