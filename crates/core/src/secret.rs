@@ -3,7 +3,6 @@
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::Value;
 
 use crate::{Error, JsonObject, Result};
 
@@ -52,7 +51,7 @@ impl SecretObject {
     /// [`Error::Invalid`] with the key (`env.TOKEN`).
     pub fn check(&self, field: &str) -> Result<()> {
         let value = self.0.to_value();
-        match value.as_object().into_iter().flatten().find(|(_, value)| **value == Value::from(MASK)) {
+        match value.as_object().into_iter().flatten().find(|(_, value)| value.as_str() == Some(MASK)) {
             Some((key, _)) => {
                 let reason = format!("{MASK} is what is shown in place of the secret; leave the key out to keep it");
                 Err(Error::invalid(format!("{field}.{key}"), reason))

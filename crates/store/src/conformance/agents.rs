@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use agentkeep_core::{
-    Agent, AgentId, AgentPatch, Direction, Error, FilterOperator, ListRequest, NewAgent, NewSession, Persona, Result,
-    VersionNote,
+    Agent, AgentId, AgentPatch, Direction, Error, FilterOperator, ListRequest, NewAgent, NewMcpServer, NewMemory,
+    NewPrompt, NewSession, NewTeamMember, Persona, Result, VersionNote,
 };
 
 use super::{
     Home,
-    fixtures::{array, object, race},
+    fixtures::{array, message, object, race, team},
 };
 use crate::TenantStore;
 
@@ -302,6 +302,33 @@ pub async fn a_session_is_linked_to_an_agent_and_outlives_it(home: &Home) {
     assert!(matches!(outcome, Err(Error::NotFound { entity: "session", .. })), "{outcome:?}");
     agents.delete(ada.id).await.expect("deleted");
     assert_eq!(home.tenant.sessions().get(talk.id).await.expect("read"), Some(linked));
+}
+
+/// What goes with an agent, and what stays.
+pub async fn a_deleted_agent_takes_what_is_its_own(home: &Home) {
+    let tenant = &home.tenant;
+    let ada = tenant.agents().create(NewAgent::new("ada")).await.expect("created").id;
+    let memory = NewMemory { agent_id: Some(ada), ..NewMemory::new("taste", "sweet") };
+    let memory = tenant.memories().create(memory).await.expect("created").id;
+    let prompt = NewPrompt { agent_id: Some(ada), ..NewPrompt::new("greeting", "Hello") };
+    let prompt = tenant.prompts().create(prompt).await.expect("created").id;
+    let server = tenant.mcp_servers().create(NewMcpServer::stdio("search", ["npx"])).await.expect("created").id;
+    tenant.agent_mcp_servers().assign(ada, server, true, None).await.expect("assigned");
+    let team = team(tenant).await;
+    tenant.team_members().add(team, NewTeamMember::new(ada), None).await.expect("joined");
+    let new = NewSession { agent_id: Some(ada), ..NewSession::default() };
+    let talk = tenant.sessions().create(new).await.expect("created").id;
+    let said = message(tenant, talk).await;
+
+    tenant.agents().delete(ada).await.expect("deleted");
+    assert_eq!(tenant.memories().get(memory).await.expect("read"), None);
+    assert_eq!(tenant.prompts().get(prompt).await.expect("read"), None);
+    assert_eq!(tenant.agent_mcp_servers().get(ada, server).await.expect("read"), None);
+    assert_eq!(tenant.team_members().of_team(team).await.expect("listed"), []);
+    assert_eq!(tenant.agent_versions().list(&ListRequest::new()).await.expect("listed").items, []);
+    assert!(tenant.mcp_servers().get(server).await.expect("read").is_some());
+    assert!(tenant.messages().get(said).await.expect("read").is_some());
+    assert_eq!(tenant.sessions().get(talk).await.expect("read").and_then(|talk| talk.agent_id), Some(ada));
 }
 
 /// What lists of agents can do.

@@ -74,6 +74,7 @@ macro_rules! for_each_case {
                 a_soft_deleted_agent_comes_back_unless_its_name_is_taken,
                 racing_runs_and_uses_are_all_counted,
                 a_session_is_linked_to_an_agent_and_outlives_it,
+                a_deleted_agent_takes_what_is_its_own,
                 agents_are_filtered_and_ordered,
                 agents_of_two_tenants_do_not_meet;
             agent_versions:
