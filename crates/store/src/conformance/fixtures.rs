@@ -1,16 +1,13 @@
 //! What cases need around the entity they are about.
 
 use agentkeep_core::{
-    AgentId, JsonArray, JsonObject, MessageId, MessageRole, NewAgent, NewMessage, NewSession, NewTeam, NewUser,
-    SessionId, TeamId, UserId,
+    AgentId, JsonArray, MessageId, MessageRole, NewAgent, NewMessage, NewSession, NewTeam, NewUser, SessionId, TeamId,
+    UserId,
 };
 
+use super::support;
+pub(super) use super::support::object;
 use crate::TenantStore;
-
-/// A JSON object.
-pub(super) fn object(text: &str) -> JsonObject {
-    JsonObject::parse("object", text).expect("a JSON object")
-}
 
 /// A JSON array.
 pub(super) fn array(text: &str) -> JsonArray {
@@ -53,10 +50,5 @@ where
     F: Fn(TenantStore, usize) -> Work,
     Work: Future<Output = T> + Send + 'static,
 {
-    let racers: Vec<_> = (0..times).map(|index| tokio::spawn(work(tenant.clone(), index))).collect();
-    let mut outcomes = Vec::with_capacity(times);
-    for racer in racers {
-        outcomes.push(racer.await.expect("no panic"));
-    }
-    outcomes
+    support::race(times, |index| work(tenant.clone(), index)).await
 }
