@@ -85,6 +85,24 @@ pub(super) async fn agent_id(home: &Home, key: &str) -> Result<AgentId> {
     agent.map(|agent| agent.id).ok_or_else(|| Error::not_found("agent", key))
 }
 
+/// A team by id or name.
+pub(super) async fn team_id(home: &Home, key: &str) -> Result<TeamId> {
+    if let Ok(id) = key.parse() {
+        return Ok(id);
+    }
+    let team = home.tenant.teams().get_by_name(key).await?;
+    team.map(|team| team.id).ok_or_else(|| Error::not_found("team", key))
+}
+
+/// An MCP server by id or name.
+pub(super) async fn mcp_server_id(home: &Home, key: &str) -> Result<McpServerId> {
+    if let Ok(id) = key.parse() {
+        return Ok(id);
+    }
+    let server = home.tenant.mcp_servers().get_by_name(key).await?;
+    server.map(|server| server.id).ok_or_else(|| Error::not_found("MCP server", key))
+}
+
 /// A session by id, or by the beginning of one that only one session has.
 pub async fn session_id(home: &Home, key: &str) -> Result<SessionId> {
     let Some((first, last)) = id_range(key) else { return key.parse() };
