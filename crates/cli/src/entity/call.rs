@@ -1,7 +1,9 @@
 //! What the descriptions of the entities are made of: how a body becomes a type of the store, how what is
 //! given on the command line names a row, and macros that write the calls.
 
-use agentkeep::core::{AgentId, Error, FilterOperator, ListRequest, Page, Result, SessionId, TenantId, UserId};
+use agentkeep::core::{
+    AgentId, Error, FilterOperator, ListRequest, McpServerId, Page, Result, SessionId, TeamId, TenantId, UserId,
+};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
