@@ -213,6 +213,6 @@ mod tests {
         let output = Output { json: false, quiet: false, color: false, width: Some(30) };
         let mut rows = vec![vec!["0195f5a0-0000".to_owned(), "a long name that goes on".to_owned()]];
         output.cut(&["id", "name"], &mut rows);
-        assert_eq!(rows[0], ["0195f5a0-0000", "a long name tha…"]);
+        assert_eq!(rows[0], ["0195f5a0-0000", "a long name t…"]);
     }
 }

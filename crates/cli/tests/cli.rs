@@ -187,7 +187,13 @@ fn what_cannot_be_read_is_reported_and_the_rest_imported(place: &Place) {
     assert_eq!(ran.code, 1, "{}", ran.stderr);
     let report = ran.json();
     assert_eq!((&report["items"], &report["sessions_added"], &report["unreadable"]), (&json!(8), &json!(3), &json!(5)));
-    let reasons = ["']' stands where", "messages[0].role: \"king\"", "no list of chat messages", "surrogate", "UTF-8"];
+    let reasons = [
+        "'}' stands where a value is expected",
+        "messages[0].role: \"king\"",
+        "no list of chat messages",
+        "surrogate",
+        "UTF-8",
+    ];
     for (problem, (item, reason)) in
         report["problems"].as_array().expect("problems").iter().zip([2, 4, 5, 6, 7].into_iter().zip(reasons))
     {
