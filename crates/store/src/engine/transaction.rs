@@ -122,6 +122,8 @@ impl Tx {
 const RETRY_FOR: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// After a conflict 1 ms to 40 ms are enough.
+const CONFLICTS_ARE_SHORTER: u32 = 50;
 
 /// Runs `work` in a new transaction and commits it. The whole is repeated when the database says that it
 /// may succeed then: at once after a serialisation failure or a deadlock, after a pause when the server is
@@ -182,16 +184,16 @@ pub(super) fn is_conflict(error: &Error) -> bool {
 
 /// How long to wait before the same work is tried again; `None` when it would fail again.
 pub(super) fn retry_after(error: &Error, pause: &mut Duration) -> Option<Duration> {
-    if is_conflict(error) {
-        return Some(Duration::ZERO);
-    }
     let busy = sqlstate(error).is_some_and(|code| {
         matches!(code, "55P03" | "57P01" | "57P02" | "57P03") || code.starts_with("53") || code.starts_with("08")
     });
-    if !busy {
-        return None;
-    }
     let this = *pause;
+    // Those that met in a conflict may try again almost at once, and further apart each time they meet.
+    let wait = match (is_conflict(error), busy) {
+        (true, _) => this / CONFLICTS_ARE_SHORTER,
+        (false, true) => this,
+        (false, false) => return None,
+    };
     *pause = (this * 2).min(LONGEST_PAUSE);
-    Some(this)
+    Some(wait)
 }
