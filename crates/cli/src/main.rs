@@ -26,6 +26,8 @@ use crate::{
     settings::{Global, Settings},
 };
 
+const ABOUT: &str = "The state of AI agents, kept: conversations, messages, memories, on SQLite or PostgreSQL";
+
 const EXAMPLES: &str = "Examples:
   agentkeep import examples/support-chats.json      keep recorded conversations in ./agentkeep.db
   agentkeep sessions list --order created_at:desc   the newest first
@@ -67,7 +69,6 @@ fn main() -> ExitCode {
 fn command() -> Command {
     let command = Command::new("agentkeep")
         .version(env!("CARGO_PKG_VERSION"))
-        .about("The state of AI agents, kept: conversations, messages, memories, on SQLite or PostgreSQL")
         .after_help(EXAMPLES)
         .subcommand_required(true)
         .arg_required_else_help(true)
@@ -80,7 +81,7 @@ fn command() -> Command {
     });
     let shell = clap::Arg::new("shell").required(true).value_parser(clap::value_parser!(Shell));
     let completions = Command::new("completions").about("Print the completions for a shell").arg(shell);
-    Global::augment_args(command).subcommands(entities).subcommand(completions)
+    Global::augment_args(command).about(ABOUT).long_about(None).subcommands(entities).subcommand(completions)
 }
 
 async fn run(global: &Global, name: &str, matches: &clap::ArgMatches, output: &Output) -> Outcome {

@@ -12,8 +12,8 @@ use comfy_table::{Attribute, Cell, ContentArrangement, Table, presets::NOTHING};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-/// The narrowest that a column is cut to.
-const NARROWEST: usize = 6;
+/// The space between columns.
+const GAP: usize = 2;
 
 /// Where results and talk go.
 #[derive(Debug, Clone)]
@@ -90,7 +90,7 @@ impl Output {
         }
         let mut rows: Vec<Vec<String>> =
             items.iter().map(|item| columns.iter().map(|column| cell(column, &item[*column])).collect()).collect();
-        self.cut(columns, &mut rows);
+        let columns = &columns[..self.cut(columns, &mut rows)];
         let mut table = Table::new();
         table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
         if header {
@@ -108,28 +108,33 @@ impl Output {
         if self.color { cell.add_attribute(Attribute::Bold) } else { cell }
     }
 
-    /// Cuts the widest columns, ids excepted, until the rows fit the terminal.
-    fn cut(&self, columns: &[&str], rows: &mut [Vec<String>]) {
-        let Some(width) = self.width else { return };
+    /// Makes the rows fit the terminal: the widest columns are cut, and when that is not enough the last ones
+    /// are left out. How many columns remain.
+    fn cut(&self, columns: &[&str], rows: &mut [Vec<String>]) -> usize {
+        let Some(room) = self.width else { return columns.len() };
         let mut widths: Vec<usize> = columns.iter().map(|column| column.len()).collect();
         for row in rows.iter() {
             for (width, cell) in widths.iter_mut().zip(row) {
                 *width = (*width).max(cell.chars().count());
             }
         }
-        let is_id = |index: usize| columns[index] == "id" || columns[index].ends_with("_id");
-        while widths.iter().map(|width| width + 2).sum::<usize>() > width + 2 {
-            let widest = (0..widths.len()).filter(|index| !is_id(*index)).max_by_key(|index| widths[*index]);
-            match widest {
-                Some(index) if widths[index] > NARROWEST => widths[index] -= 1,
-                _ => break,
+        let floors: Vec<usize> = columns.iter().zip(&widths).map(|(column, width)| narrowest(column, *width)).collect();
+        let takes = |widths: &[usize]| widths.iter().map(|width| width + GAP).sum::<usize>().saturating_sub(GAP);
+        while widths.len() > 2 && takes(&floors[..widths.len()]) > room {
+            widths.pop();
+        }
+        while takes(&widths) > room {
+            let cuttable = (0..widths.len()).filter(|index| widths[*index] > floors[*index]);
+            match cuttable.max_by_key(|index| widths[*index]) {
+                Some(index) => widths[index] -= 1,
+                None => break,
             }
         }
         for row in rows {
-            for (cell, width) in row.iter_mut().zip(&widths) {
-                shorten(cell, *width);
-            }
+            row.truncate(widths.len());
+            row.iter_mut().zip(&widths).for_each(|(cell, width)| shorten(cell, *width));
         }
+        widths.len()
     }
 
     /// One entity: its fields below one another, or an object of JSON.
@@ -174,6 +179,12 @@ pub fn time(rfc3339: &str) -> String {
     rfc3339.get(..19).map_or_else(|| rfc3339.to_owned(), |time| time.replace('T', " "))
 }
 
+/// How narrow a column of that width may become: ids and times stay whole, and so does the heading.
+fn narrowest(column: &str, width: usize) -> usize {
+    let whole = column == "id" || column.ends_with("_id") || column.ends_with("_at");
+    if whole { width } else { width.min(column.len().max(6)) }
+}
+
 fn shorten(cell: &mut String, width: usize) {
     if cell.chars().count() > width {
         *cell = cell.chars().take(width.saturating_sub(1)).chain(['…']).collect();
@@ -210,9 +221,11 @@ mod tests {
 
     #[test]
     fn wide_columns_are_cut_and_ids_are_not() {
-        let output = Output { json: false, quiet: false, color: false, width: Some(30) };
-        let mut rows = vec![vec!["0195f5a0-0000".to_owned(), "a long name that goes on".to_owned()]];
-        output.cut(&["id", "name"], &mut rows);
-        assert_eq!(rows[0], ["0195f5a0-0000", "a long name t…"]);
+        let output = Output { json: false, quiet: false, color: false, width: Some(60) };
+        let id = "0195f5a0-0000-7000-8000-000000000001".to_owned();
+        let time = "2025-03-01 12:00:00".to_owned();
+        let mut rows = vec![vec![id.clone(), "a long name that goes on and on".to_owned(), time]];
+        assert_eq!(output.cut(&["id", "name", "created_at"], &mut rows), 2, "the third has no room");
+        assert_eq!(rows[0], [id, "a long name that goes…".to_owned()]);
     }
 }

@@ -131,14 +131,19 @@ fn importing_again_adds_nothing(place: &Place) {
 fn an_import_that_is_killed_and_repeated_adds_exactly_what_is_missing(place: &Place) {
     let (log, items) = many(400, 10);
     let mut cut_off = 0;
-    // No clock and no randomness are at hand; the address of a fresh allocation differs from run to run.
+    // No clock and no randomness are at hand; the number of the process differs from run to run.
     let seed = std::process::id() as usize;
-    for round in 0..5_usize {
+    for round in 0..6_usize {
+        // The child gets a part of the log and waits for more: it is killed while it writes, or while it waits.
         let share = 20 + (seed / (round + 1) + round * 37) % 80;
         let mut child = place.command(&["import", "-"]).stdin(Stdio::piped()).spawn().expect("starts");
         let mut input = child.stdin.take().expect("a pipe");
         input.write_all(&log.as_bytes()[..log.len() * share / 100]).expect("it reads");
-        std::thread::sleep(Duration::from_millis(((seed + round * 13) % 40) as u64));
+        std::thread::sleep(Duration::from_millis((seed % 20 + round * 35) as u64));
+        let started = Instant::now();
+        while round == 5 && exported(place, &[]).is_empty() && started.elapsed() < Duration::from_secs(30) {
+            std::thread::sleep(Duration::from_millis(50));
+        }
         child.kill().expect("killed");
         child.wait().expect("gone");
         let stored = exported(place, &[]);

@@ -122,15 +122,15 @@ impl Entity {
             command = command.subcommand(self.with_reveal(self.keyed("get", format!("Show one {}", self.one))));
         }
         if self.create.is_some() {
-            command = command.subcommand(self.with_fields(Command::new("create"), format!("Create a {}", self.one)));
+            command = command.subcommand(self.with_fields(Command::new("create"), format!("Create {}", self.a())));
         }
         if self.upsert.is_some() {
-            let about = format!("Create a {}, or change the one with the same unique key", self.one);
+            let about = format!("Create {}, or change the one with the same unique key", self.a());
             command = command.subcommand(self.with_fields(Command::new("upsert"), about));
         }
         if self.update.is_some() {
             let update = self.keyed("update", String::new());
-            let about = format!("Change a {}; what is not given stays, null takes a value away", self.one);
+            let about = format!("Change {}; what is not given stays, null takes a value away", self.a());
             command = command.subcommand(self.with_fields(update, about));
         }
         if self.delete.is_some() {
@@ -138,6 +138,12 @@ impl Entity {
         }
         let actions = self.actions.iter().map(Action::command);
         command.subcommands(actions).subcommands(self.parts.iter().map(|part| part.command()))
+    }
+
+    /// The singular with its article.
+    fn a(&self) -> String {
+        let article = if self.one.starts_with(['a', 'e', 'i', 'o', 'M']) { "an" } else { "a" };
+        format!("{article} {}", self.one)
     }
 
     fn list_command(&self) -> Command {
@@ -168,7 +174,7 @@ impl Entity {
     }
 
     fn delete_command(&self) -> Command {
-        let command = self.keyed("delete", format!("Delete a {}", self.one));
+        let command = self.keyed("delete", format!("Delete {}", self.a()));
         match self.delete_warning {
             None => command,
             Some(_) => command.arg(yes_argument()),

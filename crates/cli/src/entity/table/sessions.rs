@@ -13,7 +13,7 @@ pub(super) static SESSIONS: Entity = entity! {
     one: "session",
     about: "Sessions: conversations with an agent, a team or a workflow",
     key: "ID",
-    columns: &["id", "name", "status", "platform", "message_count", "last_message_at", "created_at"],
+    columns: &["id", "name", "status", "message_count", "last_message_at", "platform", "created_at"],
     fields: &[
         text("name", "Name to show"),
         text("kind", "Who leads it: agent, team or workflow"),
@@ -30,22 +30,34 @@ pub(super) static SESSIONS: Entity = entity! {
     list: call!(|home, request| page(home.tenant.sessions().list(&request).await?)),
     get: Some(call!(|home, key| optional(home.tenant.sessions().get(session_id(home, &key).await?).await?))),
     create: Some(call!(|home, body| value(home.tenant.sessions().create(parse::<NewSession>(body)?).await?))),
-    upsert: Some(call!(|home, body| value(home.tenant.sessions().get_or_create(parse::<NewSession>(body)?).await?))),
     update: Some(call!(|home, key, body| {
         let id = session_id(home, &key).await?;
         value(home.tenant.sessions().update(id, parse::<SessionPatch>(body)?).await?)
     })),
     delete: Some(call!(|home, key| home.tenant.sessions().delete(session_id(home, &key).await?).await)),
-    actions: &[Action {
-        name: "finish",
-        about: "Mark a session as finished",
-        arguments: &[("ID", "The session")],
-        columns: &[],
-        run: call!(|home, arguments| {
-            let id = session_id(home, &arguments[0]).await?;
-            value(home.tenant.sessions().finish(id).await?).map(Answer::One)
-        }),
-    }],
+    actions: &[
+        Action {
+            name: "of-chat",
+            about: "The session of a chat on a platform; created when there is none",
+            arguments: &[("PLATFORM", "The chat platform"), ("CHAT", "The id of the chat on it")],
+            columns: &[],
+            run: call!(|home, arguments| {
+                let (platform, chat_id) = (Some(arguments[0].clone()), Some(arguments[1].clone()));
+                let new = NewSession { platform, chat_id, ..NewSession::default() };
+                value(home.tenant.sessions().get_or_create(new).await?).map(Answer::One)
+            }),
+        },
+        Action {
+            name: "finish",
+            about: "Mark a session as finished",
+            arguments: &[("ID", "The session")],
+            columns: &[],
+            run: call!(|home, arguments| {
+                let id = session_id(home, &arguments[0]).await?;
+                value(home.tenant.sessions().finish(id).await?).map(Answer::One)
+            }),
+        },
+    ],
 };
 
 pub(super) static MESSAGES: Entity = entity! {
