@@ -38,6 +38,10 @@ pub struct Home {
 
 /// A call of the store on its way.
 pub type Call<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + 'a>>;
+/// A function that finds something by what names it.
+pub type Find = for<'a> fn(&'a Home, String) -> Call<'a, Option<Value>>;
+/// A function that changes what is named.
+pub type Change = for<'a> fn(&'a Home, String, Body) -> Call<'a, Value>;
 /// The fields of an entity as they were given.
 pub type Body = Map<String, Value>;
 
@@ -59,9 +63,9 @@ pub struct Entity {
     /// What a list may be narrowed to by an argument.
     pub scope: Option<Scope>,
     pub list: for<'a> fn(&'a Home, ListRequest) -> Call<'a, Page<Value>>,
-    pub get: Option<for<'a> fn(&'a Home, String) -> Call<'a, Option<Value>>>,
+    pub get: Option<Find>,
     pub create: Option<for<'a> fn(&'a Home, Body) -> Call<'a, Value>>,
-    pub update: Option<for<'a> fn(&'a Home, String, Body) -> Call<'a, Value>>,
+    pub update: Option<Change>,
     pub upsert: Option<for<'a> fn(&'a Home, Body) -> Call<'a, Value>>,
     pub delete: Option<for<'a> fn(&'a Home, String) -> Call<'a, ()>>,
     /// What a deletion takes with it, when it must be confirmed.
@@ -243,7 +247,10 @@ impl Entity {
             }
             match page.next {
                 Some(next) if all => request.cursor = Some(next),
-                Some(next) => return Ok(output.say(&format!("next: --cursor {next}"))),
+                Some(next) => {
+                    output.say(&format!("next: --cursor {next}"));
+                    return Ok(());
+                }
                 None => return Ok(()),
             }
         }
@@ -259,7 +266,8 @@ impl Entity {
         if output.json {
             output.json(&serde_json::json!({ "deleted": key }))?;
         }
-        Ok(output.say(&format!("deleted {} {key}", self.one)))
+        output.say(&format!("deleted {} {key}", self.one));
+        Ok(())
     }
 
     async fn run_single(&self, home: &Home, verb: &str, matches: &ArgMatches, output: &Output) -> Outcome {
