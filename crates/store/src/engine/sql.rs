@@ -201,12 +201,11 @@ pub(crate) struct AppendSql {
     /// parent from 1, `$6 …` one array for each column of the rows, the parent's id first and the time
     /// second. Returns a row (parent, number before its first row) for each parent that exists.
     pub postgres: Sql,
-    /// Parameters: `$1` tenant, `$2 …` the columns of the row. Inserts the row if the parent exists and
-    /// returns its number.
-    pub sqlite_insert: Sql,
-    /// Parameters: `$1` tenant, `$2` the parent, `$3` the time of the row; run after a row was inserted, moves
-    /// the counter of the parent on.
+    /// Parameters: `$1` tenant, `$2` the parent, `$3` how many rows it gets, `$4` the latest time of its rows.
+    /// Moves the counter of the parent on, if it exists, and returns the number before its first row.
     pub sqlite_count: Sql,
+    /// Parameters: `$1` tenant, `$2` the number of the row, `$3 …` its columns. Inserts it.
+    pub sqlite_insert: Sql,
 }
 
 #[cfg(test)]

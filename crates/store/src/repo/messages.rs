@@ -91,20 +91,18 @@ static APPEND: AppendSql = AppendSql {
          )
          SELECT session_id, base FROM head",
     ),
-    sqlite_insert: Sql::both(
-        "INSERT INTO messages (tenant_id, session_id, seq, created_at, updated_at, id, role, type, is_streaming,
-             is_complete, metadata, content, parts, tool_calls, tool_name, tool_args, tool_call_id, channel_payload,
-             author_user_id, agent_id, platform_message_id, usage, extra)
-         SELECT $1, $2, last_seq + 1, $3, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
-             $20, $21
-         FROM session_heads WHERE tenant_id = $1 AND session_id = $2
-         RETURNING seq",
-    ),
     sqlite_count: Sql::both(
         "UPDATE session_heads
-         SET last_seq = last_seq + 1, message_count = message_count + 1,
-             last_message_at = MAX(COALESCE(last_message_at, $3), $3)
-         WHERE tenant_id = $1 AND session_id = $2",
+         SET last_seq = last_seq + $3, message_count = message_count + $3,
+             last_message_at = MAX(COALESCE(last_message_at, $4), $4)
+         WHERE tenant_id = $1 AND session_id = $2
+         RETURNING last_seq - $3",
+    ),
+    sqlite_insert: Sql::both(
+        "INSERT INTO messages (tenant_id, seq, session_id, created_at, updated_at, id, role, type, is_streaming,
+             is_complete, metadata, content, parts, tool_calls, tool_name, tool_args, tool_call_id, channel_payload,
+             author_user_id, agent_id, platform_message_id, usage, extra)
+         VALUES ($1, $2, $3, $4, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)",
     ),
 };
 static GET: Sql = Sql::both(concat!("SELECT ", columns!(), " FROM messages WHERE tenant_id = $1 AND id = $2")).short();

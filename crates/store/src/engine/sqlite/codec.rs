@@ -57,6 +57,14 @@ pub(super) fn bind<'a>(
     if given != wanted {
         return Err(rusqlite::Error::InvalidParameterCount(given, wanted));
     }
+    bind_all(statement, params)
+}
+
+/// Binds parameters that are known to be as many as the statement has.
+pub(super) fn bind_all<'a>(
+    statement: &mut Statement<'_>,
+    params: impl Iterator<Item = &'a Value>,
+) -> rusqlite::Result<()> {
     for (index, value) in params.enumerate() {
         statement.raw_bind_parameter(index + 1, value)?;
     }

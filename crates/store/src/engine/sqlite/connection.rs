@@ -10,7 +10,7 @@ use std::{
 };
 
 use agentkeep_core::{Error, Result};
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
 use super::{
     super::{Config, Synchronous},
@@ -76,6 +76,8 @@ impl Session {
     fn configure(&mut self, target: &Target, config: &Config, role: Role) -> rusqlite::Result<()> {
         let connection = &mut self.connection;
         let patience = config.acquire_timeout;
+        // Without this SQLite plans a statement anew each time a LIMIT or a range gets another value.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         set_busy_patience(connection, patience)?;
         if matches!(target, Target::File(_)) && role == Role::Writer {

@@ -18,7 +18,7 @@ use std::{
 use agentkeep_core::{Result, TenantId};
 use tokio::sync::oneshot;
 
-use super::{AppendSql, Config, FromRow, PoolGauges, RowRef, Sql, Value, log::StatementLog};
+use super::{AppendSql, Config, FromRow, PoolGauges, Sql, Value, log::StatementLog};
 use checkpoint::Checkpointer;
 use connection::{Role, Session, Target};
 use reader::{Read, Readers};
@@ -99,8 +99,9 @@ impl Sqlite {
         tenant: TenantId,
         row: Vec<Value>,
     ) -> Result<Option<i64>> {
-        let tenant = Value::from(tenant);
-        self.0.writer.run(write(false, move |session| append_row(session, sql, &tenant, &row))).await
+        let rows = [row];
+        let append = move |session: &Session| append_rows(session, sql, tenant, &rows);
+        Ok(self.0.writer.run(write(false, append)).await?.into_iter().next().flatten())
     }
 
     pub(super) async fn append_many(
@@ -213,34 +214,73 @@ fn execute_rows(session: &Session, text: &str, rows: &[Vec<Value>]) -> Result<u6
     Ok(changed)
 }
 
+/// Appends rows in order: the counter of each parent moves once, by as many as it gets.
 fn append_rows(session: &Session, sql: &AppendSql, tenant: TenantId, rows: &[Vec<Value>]) -> Result<Vec<Option<i64>>> {
     let tenant = Value::from(tenant);
-    rows.iter().map(|row| append_row(session, sql, &tenant, row)).collect()
+    let mut parents: Vec<Parent<'_>> = Vec::new();
+    let mut places = Vec::with_capacity(rows.len());
+    for row in rows {
+        let (id, at) = (&row[0], &row[1]);
+        // Most batches go to one parent, and its rows lie together.
+        let index = match parents.iter().rposition(|parent| parent.id == id) {
+            Some(index) => index,
+            None => {
+                parents.push(Parent { id, latest: at, rows: 0, next: None });
+                parents.len() - 1
+            }
+        };
+        let parent = &mut parents[index];
+        parent.rows += 1;
+        if is_later(at, parent.latest) {
+            parent.latest = at;
+        }
+        places.push(index);
+    }
+    for parent in &mut parents {
+        parent.count(session, sql, &tenant)?;
+    }
+    let map = |cause| session.error(cause);
+    let mut insert = session.connection.prepare_cached(sql.sqlite_insert.sqlite()).map_err(map)?;
+    let mut numbers = Vec::with_capacity(rows.len());
+    for (row, place) in rows.iter().zip(places) {
+        let number = parents[place].take();
+        if let Some(number) = number {
+            let number = Value::I64(number);
+            codec::bind_all(&mut insert, [&tenant, &number].into_iter().chain(row)).map_err(map)?;
+            insert.raw_execute().map_err(map)?;
+        }
+        numbers.push(number);
+    }
+    Ok(numbers)
 }
 
-/// Inserts a row with the next number of its parent and moves the parent's counter on.
-fn append_row(session: &Session, sql: &AppendSql, tenant: &Value, row: &[Value]) -> Result<Option<i64>> {
-    let map = |cause| session.error(cause);
-    let bind = |statement: &mut rusqlite::Statement<'_>| -> Result<()> {
-        statement.raw_bind_parameter(1, tenant).map_err(map)?;
-        for (index, value) in row.iter().enumerate() {
-            statement.raw_bind_parameter(index + 2, value).map_err(map)?;
-        }
+/// A parent that gets rows: how many, and the number of the next one once its counter was moved.
+struct Parent<'a> {
+    id: &'a Value,
+    latest: &'a Value,
+    rows: i64,
+    next: Option<i64>,
+}
+
+impl Parent<'_> {
+    fn count(&mut self, session: &Session, sql: &AppendSql, tenant: &Value) -> Result<()> {
+        let map = |cause| session.error(cause);
+        let mut count = session.connection.prepare_cached(sql.sqlite_count.sqlite()).map_err(map)?;
+        let rows = Value::I64(self.rows);
+        codec::bind_all(&mut count, [tenant, self.id, &rows, self.latest].into_iter()).map_err(map)?;
+        let before = codec::collect::<(i64,)>(&mut count, map)?;
+        self.next = before.first().map(|(before,)| before + 1);
         Ok(())
-    };
-    let mut insert = session.connection.prepare_cached(sql.sqlite_insert.sqlite()).map_err(map)?;
-    bind(&mut insert)?;
-    let mut rows = insert.raw_query();
-    let Some(inserted) = rows.next().map_err(map)? else { return Ok(None) };
-    let number = RowRef::Sqlite(inserted).get::<i64>(0)?;
-    // The statement has to end before its effects count.
-    while rows.next().map_err(map)?.is_some() {}
-    drop(rows);
-    let mut count = session.connection.prepare_cached(sql.sqlite_count.sqlite()).map_err(map)?;
-    // The counter moves by its own key and the time of the row only.
-    count.raw_bind_parameter(1, tenant).map_err(map)?;
-    count.raw_bind_parameter(2, &row[0]).map_err(map)?;
-    count.raw_bind_parameter(3, &row[1]).map_err(map)?;
-    count.raw_execute().map_err(map)?;
-    Ok(Some(number))
+    }
+
+    /// The number of the next row; `None` when there is no such parent.
+    fn take(&mut self) -> Option<i64> {
+        let number = self.next?;
+        self.next = Some(number + 1);
+        Some(number)
+    }
+}
+
+fn is_later(a: &Value, b: &Value) -> bool {
+    matches!((a, b), (Value::Time(a), Value::Time(b)) if a > b)
 }
