@@ -201,11 +201,21 @@ pub(crate) struct AppendSql {
     /// parent from 1, `$6 …` one array for each column of the rows, the parent's id first and the time
     /// second. Returns a row (parent, number before its first row) for each parent that exists.
     pub postgres: Sql,
+    /// The same for a lone row, which waits for nobody and should not pay for arrays. Parameters: `$1` tenant,
+    /// `$2 …` its columns. Returns the same.
+    pub postgres_one: Sql,
     /// Parameters: `$1` tenant, `$2` the parent, `$3` how many rows it gets, `$4` the latest time of its rows.
     /// Moves the counter of the parent on, if it exists, and returns the number before its first row.
     pub sqlite_count: Sql,
     /// Parameters: `$1` tenant, `$2` the number of the row, `$3 …` its columns. Inserts it.
     pub sqlite_insert: Sql,
+}
+
+impl AppendSql {
+    /// PostgreSQL's statement for that many rows.
+    pub(super) fn postgres_for(&self, rows: usize) -> &Sql {
+        if rows == 1 { &self.postgres_one } else { &self.postgres }
+    }
 }
 
 #[cfg(test)]

@@ -91,6 +91,25 @@ static APPEND: AppendSql = AppendSql {
          )
          SELECT session_id, base FROM head",
     ),
+    postgres_one: Sql::both(
+        "WITH head AS (
+             UPDATE session_heads h
+             SET last_seq = h.last_seq + 1, message_count = h.message_count + 1,
+                 last_message_at = GREATEST(h.last_message_at, $3::timestamptz)
+             WHERE h.tenant_id = $1 AND h.session_id = $2
+             RETURNING h.session_id, h.last_seq
+         ), written AS (
+             INSERT INTO messages (tenant_id, session_id, seq, created_at, updated_at, id, role, type, is_streaming,
+                 is_complete, metadata, content, parts, tool_calls, tool_name, tool_args, tool_call_id,
+                 channel_payload, author_user_id, agent_id, platform_message_id, usage, extra)
+             SELECT $1, head.session_id, head.last_seq, $3::timestamptz, $3::timestamptz,
+                 $4::uuid, $5::text, $6::text, $7::bool, $8::bool, $9::jsonb, $10::text, $11::text, $12::text,
+                 $13::text, $14::text, $15::text, $16::text, $17::uuid, $18::int8, $19::text, $20::text,
+                 $21::text
+             FROM head
+         )
+         SELECT session_id, last_seq - 1 FROM head",
+    ),
     sqlite_count: Sql::both(
         "UPDATE session_heads
          SET last_seq = last_seq + $3, message_count = message_count + $3,

@@ -74,7 +74,8 @@ fn parent_and_time(row: &[Value], width: usize) -> Result<(Uuid, Timestamp)> {
     }
 }
 
-/// Appends `rows` in one statement; the number of each, `None` where the parent is missing.
+/// Appends `rows` in one statement, `ready` from [`AppendSql::postgres_for`] their number; the number of each,
+/// `None` where the parent is missing.
 pub(super) async fn append(
     link: &Link,
     ready: &Ready,
@@ -82,6 +83,12 @@ pub(super) async fn append(
     tenant: TenantId,
     rows: &[&[Value]],
 ) -> Result<Vec<Option<i64>>, Fault> {
+    if let [row] = rows {
+        let tenant = Value::from(tenant);
+        let params: Vec<&Value> = std::iter::once(&tenant).chain(*row).collect();
+        let base: Vec<(Uuid, i64)> = link.rows(sql.postgres_one.postgres(), ready, params).await?;
+        return Ok(vec![base.first().map(|(_, base)| base + 1)]);
+    }
     let group = Group::new(tenant, rows).map_err(Fault::Unfit)?;
     let bases: Vec<(Uuid, i64)> = link.rows(sql.postgres.postgres(), ready, group.parameters()).await?;
     let bases: HashMap<Uuid, i64> = bases.into_iter().collect();

@@ -235,7 +235,7 @@ impl Shared {
         tenant: TenantId,
         rows: &[&[Value]],
     ) -> Result<Vec<Option<i64>>, Fault> {
-        let text = sql.postgres.postgres();
+        let text = sql.postgres_for(rows.len()).postgres();
         let mut lease = self.lease().await?;
         let ready = lease.ready(text, 1, false).await?;
         let numbers = append::append(&lease, &ready, sql, tenant, rows).await;

@@ -116,10 +116,10 @@ impl PostgresTx {
         tenant: TenantId,
         rows: Vec<Vec<Value>>,
     ) -> Result<Vec<Option<i64>>> {
-        let text = sql.postgres.postgres();
         let mut state = self.state.lock().await;
         let mut numbers = Vec::with_capacity(rows.len());
         for chunk in append::statements(&rows) {
+            let text = sql.postgres_for(chunk.len()).postgres();
             let started = Instant::now();
             let rows: Vec<&[Value]> = chunk.iter().map(Vec::as_slice).collect();
             let outcome = state

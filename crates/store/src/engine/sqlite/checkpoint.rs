@@ -15,9 +15,12 @@ use rusqlite::Connection;
 
 use super::connection::Session;
 
-/// Pages in the log from which on it is copied: 16 MiB of pages of 4 KiB.
-const COPY_FROM: u32 = 4_096;
-/// Pages left that the writer copies itself.
+/// Pages that are copied at a time, of 4 KiB: the disk is busy with a copy for a few milliseconds only, which
+/// writers hardly notice.
+const COPY_EVERY: u32 = 1_024;
+/// Pages in the log from which on it starts again from its beginning.
+const RESTART_FROM: u32 = 8_192;
+/// Pages left that the writer copies itself when it does.
 const REST: u32 = 512;
 /// Pages in the log from which on the writer copies whatever is left: it must not grow for ever.
 const TOO_MANY: u32 = 131_072;
@@ -64,17 +67,20 @@ impl Checkpointer {
     /// Called by the writer between two transactions.
     pub(super) fn after_commit(&mut self, session: &Session) {
         let pages = self.pages.load(Ordering::Relaxed);
-        if pages < COPY_FROM || self.busy.load(Ordering::Acquire) {
+        if pages < COPY_EVERY || self.busy.load(Ordering::Acquire) {
             return;
         }
-        let copied = self.copied.swap(0, Ordering::AcqRel);
-        let rest = pages.saturating_sub(copied);
-        if (copied > 0 && rest <= REST) || pages >= TOO_MANY {
+        let rest = pages.saturating_sub(self.copied.load(Ordering::Acquire));
+        if (pages >= RESTART_FROM && rest <= REST) || pages >= TOO_MANY {
             // A reader in an old snapshot, or another process, can keep a part back; the next round gets it.
             if let Err(cause) = copy(&session.connection, "PASSIVE") {
                 tracing::warn!(error = %session.error(cause), "the write-ahead log could not be checkpointed");
             }
+            self.copied.store(0, Ordering::Release);
             self.pages.store(0, Ordering::Relaxed);
+            return;
+        }
+        if rest < COPY_EVERY && pages < RESTART_FROM {
             return;
         }
         self.busy.store(true, Ordering::Release);
