@@ -23,7 +23,7 @@ pub struct Config {
     pub url: String,
     /// Connections kept open (PostgreSQL).
     pub pool_min: usize,
-    /// Connections opened at most.
+    /// Connections opened at most; on PostgreSQL four more are shared by short reads and by appends.
     pub pool_max: usize,
     /// How long a caller waits for a connection.
     pub acquire_timeout: Duration,

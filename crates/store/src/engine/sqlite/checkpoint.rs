@@ -18,12 +18,13 @@ use super::connection::Session;
 /// Pages that are copied at a time, of 4 KiB: the disk is busy with a copy for a few milliseconds only, which
 /// writers hardly notice.
 const COPY_EVERY: u32 = 1_024;
-/// Pages in the log from which on it starts again from its beginning.
-const RESTART_FROM: u32 = 8_192;
-/// Pages left that the writer copies itself when it does.
+/// Pages in the log from which on it starts again from its beginning even though writers wait: 256 MiB. When
+/// nobody waits it does so from [`COPY_EVERY`] on.
+const RESTART_FROM: u32 = 65_536;
+/// Pages left that the writer copies itself when it starts again.
 const REST: u32 = 512;
 /// Pages in the log from which on the writer copies whatever is left: it must not grow for ever.
-const TOO_MANY: u32 = 131_072;
+const TOO_MANY: u32 = 262_144;
 
 /// The writer's half: decides when to copy.
 pub(super) struct Checkpointer {
@@ -64,28 +65,38 @@ impl Checkpointer {
         Ok(Self { pages, copied, busy, requests })
     }
 
-    /// Called by the writer between two transactions.
+    /// Called by the writer between two transactions, while others may wait.
     pub(super) fn after_commit(&mut self, session: &Session) {
-        let pages = self.pages.load(Ordering::Relaxed);
-        if pages < COPY_EVERY || self.busy.load(Ordering::Acquire) {
+        if self.pages.load(Ordering::Relaxed) >= COPY_EVERY {
+            self.tend(session, RESTART_FROM);
+        }
+    }
+
+    /// Called by the writer when nobody waits.
+    pub(super) fn when_idle(&mut self, session: &Session) {
+        if self.pages.load(Ordering::Relaxed) >= COPY_EVERY {
+            self.tend(session, COPY_EVERY);
+        }
+    }
+
+    fn tend(&mut self, session: &Session, restart_from: u32) {
+        if self.busy.load(Ordering::Acquire) {
             return;
         }
+        let pages = self.pages.load(Ordering::Relaxed);
         let rest = pages.saturating_sub(self.copied.load(Ordering::Acquire));
-        if (pages >= RESTART_FROM && rest <= REST) || pages >= TOO_MANY {
+        if (pages >= restart_from && rest <= REST) || pages >= TOO_MANY {
             // A reader in an old snapshot, or another process, can keep a part back; the next round gets it.
             if let Err(cause) = copy(&session.connection, "PASSIVE") {
                 tracing::warn!(error = %session.error(cause), "the write-ahead log could not be checkpointed");
             }
             self.copied.store(0, Ordering::Release);
             self.pages.store(0, Ordering::Relaxed);
-            return;
-        }
-        if rest < COPY_EVERY && pages < RESTART_FROM {
-            return;
-        }
-        self.busy.store(true, Ordering::Release);
-        if self.requests.send(()).is_err() {
-            self.busy.store(false, Ordering::Release);
+        } else if rest >= COPY_EVERY || pages >= restart_from {
+            self.busy.store(true, Ordering::Release);
+            if self.requests.send(()).is_err() {
+                self.busy.store(false, Ordering::Release);
+            }
         }
     }
 

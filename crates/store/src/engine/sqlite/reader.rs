@@ -22,11 +22,18 @@ use super::{
 pub(super) struct Readers {
     target: Target,
     config: Arc<Config>,
-    free: Mutex<Vec<Session>>,
+    free: Mutex<Vec<Free>>,
     permits: Arc<Semaphore>,
     size: usize,
     open: AtomicUsize,
     waiting: AtomicUsize,
+}
+
+/// A connection that is free, and the thread that used it last: there its pages are still in the cache of the
+/// processor.
+struct Free {
+    thread: usize,
+    session: Session,
 }
 
 /// A reader on loan; it goes back when dropped.
@@ -63,7 +70,7 @@ impl Readers {
             Err(_) => self.wait().await?,
         };
         // Not in one expression: the guard of the list must not be held while a connection is opened.
-        let free = self.free.lock().pop();
+        let free = self.take_free();
         let session = match free {
             Some(session) => session,
             None => {
@@ -73,6 +80,13 @@ impl Readers {
             }
         };
         Ok(Reader { session: Some(session), readers: Arc::clone(self), _permit: permit })
+    }
+
+    fn take_free(&self) -> Option<Session> {
+        let mut free = self.free.lock();
+        let thread = this_thread();
+        let index = free.iter().rposition(|free| free.thread == thread).or(free.len().checked_sub(1))?;
+        Some(free.swap_remove(index).session)
     }
 
     async fn wait(&self) -> Result<OwnedSemaphorePermit> {
@@ -139,9 +153,18 @@ impl Drop for Reader {
         if let Some(session) = self.session.take()
             && !self.readers.permits.is_closed()
         {
-            self.readers.free.lock().push(session);
+            self.readers.free.lock().push(Free { thread: this_thread(), session });
         }
     }
+}
+
+/// A number for the running thread.
+fn this_thread() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static NUMBER: usize = NEXT.fetch_add(1, Ordering::Relaxed);
+    }
+    NUMBER.with(|number| *number)
 }
 
 pub(super) fn closed() -> Error {

@@ -27,6 +27,9 @@ use super::{
 /// Writes that share one commit at most.
 const LARGEST_GROUP: usize = 512;
 
+/// How long the writer looks for another job before it sleeps.
+const LOOK_FOR_MORE: Duration = Duration::from_micros(60);
+
 /// What the writer is asked to do.
 pub(super) enum Job {
     Write(Box<dyn Write>),
@@ -239,7 +242,19 @@ impl Thread {
         }
     }
 
-    fn receive(&self) -> Option<Job> {
+    fn receive(&mut self) -> Option<Job> {
+        // A caller that was just answered often comes back at once; waking this thread again would cost as much
+        // as a commit does.
+        let until = Instant::now() + LOOK_FOR_MORE;
+        while Instant::now() < until {
+            if let Some(job) = self.receive_waiting() {
+                return Some(job);
+            }
+            std::hint::spin_loop();
+        }
+        if let Some(checkpointer) = &mut self.checkpointer {
+            checkpointer.when_idle(&self.session);
+        }
         let job = self.inbox.recv().ok()?;
         self.queued.fetch_sub(1, Ordering::Relaxed);
         Some(job)
