@@ -40,9 +40,13 @@ impl Store {
     /// date (unless `AGENTKEEP_AUTO_MIGRATE=false`).
     ///
     /// # Errors
-    /// [`Error::Config`](agentkeep_core::Error::Config) when the address cannot be read, [`Error::Unavailable`](agentkeep_core::Error::Unavailable) when nothing answers
-    /// there within 5 s, [`Error::Schema`](agentkeep_core::Error::Schema) when the database is newer than this program or its history was
+    /// [`Error::Config`] when the address cannot be read, [`Error::Unavailable`] when nothing answers
+    /// there within 5 s, [`Error::Schema`] when the database is newer than this program or its history was
     /// changed.
+    ///
+    /// [`Error::Config`]: agentkeep_core::Error::Config
+    /// [`Error::Unavailable`]: agentkeep_core::Error::Unavailable
+    /// [`Error::Schema`]: agentkeep_core::Error::Schema
     pub async fn open(url: &str) -> Result<Self> {
         Self::open_with(Config::from_env_with_url(url)?).await
     }
@@ -115,8 +119,10 @@ impl Store {
     /// `$1`, `$2` … on both engines, always bound.
     ///
     /// # Errors
-    /// What the database reports; nothing was changed then. [`Error::Invalid`](agentkeep_core::Error::Invalid) for BEGIN, COMMIT and their
+    /// What the database reports; nothing was changed then. [`Error::Invalid`] for BEGIN, COMMIT and their
     /// like: [`Store::begin`] opens transactions.
+    ///
+    /// [`Error::Invalid`]: agentkeep_core::Error::Invalid
     pub async fn execute(&self, sql: &str, params: &[Value]) -> Result<u64> {
         self.engine.execute(&Sql::raw(sql)?, params).await
     }
@@ -156,7 +162,9 @@ impl Store {
     /// Opens a transaction. It is undone unless [`Tx::commit`] is called.
     ///
     /// # Errors
-    /// [`Error::PoolTimeout`](agentkeep_core::Error::PoolTimeout) when no connection became free in time.
+    /// [`Error::PoolTimeout`] when no connection became free in time.
+    ///
+    /// [`Error::PoolTimeout`]: agentkeep_core::Error::PoolTimeout
     pub async fn begin(&self) -> Result<Tx> {
         self.engine.begin().await
     }

@@ -191,9 +191,9 @@ fn find(bytes: &[u8], from: usize, needle: &[u8]) -> Option<usize> {
 /// A statement that appends rows to counted parents, taking the next number of the parent's counter for
 /// each row: the shape of a message appended to its session.
 ///
-/// Rows that wait are written together, so PostgreSQL has one statement for many rows and SQLite a pair of
-/// statements for each row; they differ by necessity (unnest and data-modifying CTEs exist on PostgreSQL
-/// only).
+/// Rows that wait are written together, so PostgreSQL has one statement for many rows; SQLite has one that moves
+/// a parent's counter and one that inserts a row. They differ by necessity: unnest and data-modifying CTEs exist
+/// on PostgreSQL only.
 #[derive(Debug)]
 pub(crate) struct AppendSql {
     /// Parameters: `$1` tenant, `$2` uuid[] the distinct parents, `$3` int8[] how many rows each gets, `$4`

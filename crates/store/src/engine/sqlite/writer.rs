@@ -243,8 +243,8 @@ impl Thread {
     }
 
     fn receive(&mut self) -> Option<Job> {
-        // A caller that was just answered often comes back at once; waking this thread again would cost as much
-        // as a commit does.
+        // Callers that were just answered often come back at once. Only when none does is nobody waiting: then
+        // there is time for the log.
         let until = Instant::now() + LOOK_FOR_MORE;
         while Instant::now() < until {
             if let Some(job) = self.receive_waiting() {
