@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use agentkeep_core::{AgentId, Error, Json, JsonArray, JsonObject, Result, TenantId, Timestamp};
+use agentkeep_core::{AgentId, Error, Json, JsonArray, JsonObject, Money, Result, TenantId, Timestamp};
 use uuid::Uuid;
 
 use super::{
@@ -203,6 +203,12 @@ impl FromColumn for TenantId {
 impl FromColumn for AgentId {
     fn from_column(column: ColumnRef<'_>) -> Result<Self, &'static str> {
         i64::from_column(column).map(Self)
+    }
+}
+
+impl FromColumn for Money {
+    fn from_column(column: ColumnRef<'_>) -> Result<Self, &'static str> {
+        i64::from_column(column).map(Self::from_units)
     }
 }
 

@@ -91,6 +91,7 @@ into_value! {
     agentkeep_core::SecretObject => |value| Self::Json(value.into_revealed().into());
     TenantId => |value| Self::I32(value.0);
     AgentId => |value| Self::I64(value.0);
+    agentkeep_core::Money => |value| Self::I64(value.units());
     agentkeep_core::UserId => |value| Self::Uuid(value.0);
     agentkeep_core::AgentVersionId => |value| Self::Uuid(value.0);
     agentkeep_core::TeamId => |value| Self::Uuid(value.0);
