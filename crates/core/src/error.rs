@@ -73,6 +73,19 @@ pub enum Error {
         /// The revision the row has.
         current: i64,
     },
+    /// Another attempt of the job has begun, or it came to its end: this one has no say any more. Nothing was
+    /// changed.
+    #[error("job {job}: attempt {given} has no say any more; it is {status} at attempt {current}")]
+    Fenced {
+        /// The id of the job.
+        job: String,
+        /// The attempt that was named.
+        given: i32,
+        /// The attempt that the job is at.
+        current: i32,
+        /// The status it has.
+        status: String,
+    },
     /// The database cannot be reached or does not answer.
     #[error("{target} cannot be reached: {reason}")]
     Unavailable {
@@ -151,6 +164,7 @@ impl Error {
             Self::MissingReference { .. } => "missing_reference",
             Self::IllegalTransition { .. } => "illegal_transition",
             Self::StaleRevision { .. } => "stale_revision",
+            Self::Fenced { .. } => "fenced",
             Self::Unavailable { .. } => "unavailable",
             Self::PoolTimeout { .. } => "pool_timeout",
             Self::Timeout { .. } => "timeout",

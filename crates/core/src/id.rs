@@ -75,6 +75,12 @@ uuid_ids! {
     RoutingDecisionId "routing_decision_id",
     /// Id of a checkpoint.
     CheckpointId "checkpoint_id",
+    /// Id of a job.
+    JobId "job_id",
+    /// Id of a schedule of jobs.
+    JobScheduleId "job_schedule_id",
+    /// Id of an approval.
+    ApprovalId "approval_id",
 }
 
 macro_rules! number_ids {

@@ -17,8 +17,10 @@ mod time;
 
 mod agent;
 mod agent_version;
+mod approval;
 mod artifact;
 mod checkpoint;
+mod job;
 mod mcp_server;
 mod memory;
 mod message;
@@ -35,11 +37,13 @@ mod user;
 
 pub use agent::*;
 pub use agent_version::*;
+pub use approval::*;
 pub use artifact::*;
 pub use checkpoint::*;
 pub use clock::{Clock, IdGenerator, SystemClock};
 pub use error::{Error, Result};
 pub use id::*;
+pub use job::*;
 pub use json::{Json, JsonArray, JsonObject};
 pub use list::{Cursor, Direction, Filter, FilterOperator, FilterValue, ListRequest, Page};
 pub use mcp_server::*;

@@ -8,6 +8,7 @@ mod engine;
 mod migrate;
 mod repo;
 mod store;
+mod wake;
 
 pub use admin::{Admin, Health};
 pub use agentkeep_core as core;
@@ -17,7 +18,7 @@ pub use migrate::{
     PlannedStatement, SchemaHealth,
 };
 pub use repo::{
-    AgentMcpServers, AgentVersions, Agents, Artifacts, Checkpoints, McpServers, Memories, Messages, Metrics,
-    Preferences, Prompts, RoutingDecisions, Sessions, TeamMembers, Teams, Tenants, Users,
+    AgentMcpServers, AgentVersions, Agents, Approvals, Artifacts, Checkpoints, Failure, Jobs, McpServers, Memories,
+    Messages, Metrics, Preferences, Prompts, Retry, RoutingDecisions, Sessions, TeamMembers, Teams, Tenants, Users,
 };
 pub use store::{Store, TenantStore};

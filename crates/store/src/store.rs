@@ -1,6 +1,6 @@
 //! The store, and its view for one tenant.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use agentkeep_core::{Clock, IdGenerator, Result, SystemClock, TenantId, Timestamp};
 use uuid::Uuid;
@@ -8,6 +8,8 @@ use uuid::Uuid;
 use crate::{
     engine::{Config, Engine, Executor, PoolGauges, Row, Sql, Tx, Value},
     migrate,
+    repo::Marks,
+    wake::Wakes,
 };
 
 /// An open database. Cheap to clone; all clones share its connections.
@@ -33,6 +35,10 @@ pub struct TenantStore {
 struct Context {
     clock: Box<dyn Clock>,
     ids: IdGenerator,
+    marks: Marks,
+    wakes: Arc<Wakes>,
+    #[cfg(any(test, feature = "conformance"))]
+    controls: crate::conformance::controls::Controls,
 }
 
 impl Store {
@@ -86,7 +92,14 @@ impl Store {
         config.check_scheme()?;
         let config = Arc::new(config);
         let engine = Engine::open(Arc::clone(&config)).await?;
-        let context = Arc::new(Context { clock: Box::new(clock), ids: IdGenerator::default() });
+        let context = Arc::new(Context {
+            clock: Box::new(clock),
+            ids: IdGenerator::default(),
+            marks: Marks::default(),
+            wakes: Arc::default(),
+            #[cfg(any(test, feature = "conformance"))]
+            controls: crate::conformance::controls::Controls::default(),
+        });
         let default = TenantStore { executor: Executor::Engine(engine.clone()), tenant: TenantId::DEFAULT, context };
         Ok(Self { engine, config, default })
     }
@@ -204,8 +217,34 @@ impl TenantStore {
         F: Fn(TenantStore) -> Work,
         Work: Future<Output = Result<T>>,
     {
-        let inside = |executor| Self { executor, tenant: self.tenant, context: Arc::clone(&self.context) };
-        self.executor.transaction(|executor| work(inside(executor))).await
+        self.executor.transaction(|executor| work(self.with_executor(executor))).await
+    }
+
+    /// The same view, inside a transaction.
+    pub(crate) fn with_executor(&self, executor: Executor) -> Self {
+        Self { executor, tenant: self.tenant, context: Arc::clone(&self.context) }
+    }
+
+    /// Where claims begin to look.
+    pub(crate) fn marks(&self) -> &Marks {
+        &self.context.marks
+    }
+
+    /// Wakes those that wait for jobs of these queues, once what `executor` writes is committed.
+    pub(crate) fn wake_within<'a>(&self, executor: &Executor, queues: impl Iterator<Item = &'a str>) {
+        let queues: BTreeSet<String> = queues.map(str::to_owned).collect();
+        if queues.is_empty() {
+            return;
+        }
+        let (wakes, tenant) = (Arc::clone(&self.context.wakes), self.tenant);
+        executor.after_commit(move || wakes.wake(tenant, &queues));
+    }
+
+    /// Protections that a test may turn off, to see that it fails without them.
+    #[cfg(any(test, feature = "conformance"))]
+    #[must_use]
+    pub fn controls(&self) -> &crate::conformance::controls::Controls {
+        &self.context.controls
     }
 
     pub(crate) fn now(&self) -> Timestamp {

@@ -197,12 +197,31 @@ async fn check_logged_statements() {
     }
     let place = partitioned().await;
     let client = connect(&place.store.config().url).await;
-    for statement in new.iter().filter(|statement| is_planned(statement)) {
+    // Registered statements are checked with their literals, which decide what a plan leaves out.
+    let registered: BTreeSet<String> =
+        agentkeep::conformance::statements::texts(&place.store).iter().map(|text| as_logged(text)).collect();
+    let new = new.iter().filter(|statement| is_planned(statement) && !registered.contains(*statement));
+    for statement in new {
         // The log has no literals; NULL takes any type in their places.
         let statement = statement.replace("'…''…'", "'…'").replace("'…'", "NULL");
         assert_one_partition(&client, &statement).await;
     }
     place.close().await;
+}
+
+/// A statement as the log has it: on one line, without literals.
+fn as_logged(text: &str) -> String {
+    let parts = text.split('\'').enumerate();
+    let masked: Vec<&str> = parts.map(|(index, part)| if index % 2 == 1 { "…" } else { part }).collect();
+    let mut line = String::with_capacity(text.len());
+    for character in masked.join("'").chars() {
+        match character {
+            space if space.is_whitespace() && line.ends_with(' ') => {}
+            space if space.is_whitespace() => line.push(' '),
+            other => line.push(other),
+        }
+    }
+    line
 }
 
 /// Whether a statement has a plan, on tables of ours: cases also run statements on tables of their own.

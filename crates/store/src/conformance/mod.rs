@@ -8,9 +8,12 @@
 
 pub mod agent_versions;
 pub mod agents;
+pub mod approvals;
 pub mod artifacts;
 pub mod checkpoints;
+pub mod controls;
 mod fixtures;
+pub mod jobs;
 pub mod mcp_servers;
 pub mod memories;
 pub mod messages;
@@ -155,6 +158,37 @@ macro_rules! for_each_case {
                 all_but_the_newest_checkpoints_are_deleted,
                 bad_checkpoints_are_refused_by_field,
                 checkpoints_go_with_their_session_and_stay_in_their_tenant;
+            approvals:
+                an_approved_job_goes_on_and_a_rejected_one_is_canceled,
+                another_proposal_takes_the_place_of_the_pending_one,
+                what_may_not_be_decided_is_told_and_nothing_changes,
+                what_nobody_decides_in_time_is_rejected_by_the_system,
+                an_attempt_may_ask_and_go_on_when_approved;
+            jobs:
+                a_job_is_enqueued_claimed_and_completed,
+                bad_jobs_are_refused_by_field_and_nothing_is_written,
+                many_jobs_are_enqueued_whole_or_not_at_all,
+                what_is_enqueued_in_a_transaction_comes_with_its_commit,
+                higher_priorities_and_older_jobs_come_first,
+                racing_claims_share_the_jobs,
+                a_late_attempt_has_no_say,
+                a_failed_attempt_is_followed_by_another_until_none_is_left,
+                a_job_that_is_put_off_or_given_back_loses_no_attempt,
+                a_checkpoint_is_there_for_the_next_attempt,
+                jobs_of_a_session_run_one_after_another,
+                racing_enqueues_of_one_session_lose_nothing_and_keep_their_order,
+                a_job_for_later_waits_and_joins_its_session_then,
+                one_unfinished_job_has_a_unique_key,
+                racing_enqueues_of_one_key_make_one_job,
+                a_queued_job_is_canceled_at_once_and_a_running_one_asked,
+                canceling_lets_the_next_of_the_session_go,
+                an_operator_repeats_what_failed,
+                jobs_of_a_dead_worker_are_rescued_or_fail,
+                a_worker_that_is_heard_of_keeps_its_jobs,
+                a_queue_has_a_limit_and_a_pause,
+                jobs_are_polled_counted_listed_and_pruned,
+                the_status_changes_by_hand_only_as_is_legal,
+                jobs_go_with_their_session_and_stay_in_their_tenant;
             tenants:
                 a_tenant_is_created_read_changed_and_deleted_with_everything,
                 an_unknown_tenant_is_named_by_writes_and_empty_to_reads,

@@ -1,7 +1,11 @@
 //! Every statement the store can run is one the engine understands: what compile-time checking would give.
 
 use super::Home;
-use crate::{Store, repo};
+use crate::{
+    Store,
+    engine::{Dialect, Sql},
+    repo,
+};
 
 /// Prepares all of them.
 pub async fn every_statement_is_understood(home: &Home) {
@@ -14,6 +18,9 @@ pub async fn every_statement_is_understood(home: &Home) {
                 .await
                 .unwrap_or_else(|error| panic!("{error} in a statement of {}: {sql:?}", table.name));
         }
+    }
+    for sql in more(engine.dialect()) {
+        engine.prepare(sql).await.unwrap_or_else(|error| panic!("{error} in: {sql:?}"));
     }
 }
 
@@ -29,5 +36,11 @@ pub fn texts(store: &Store) -> Vec<String> {
         let fixed = fixed.iter().map(|sql| format!("{sql:?}"));
         fixed.chain(lists(table).iter().map(|sql| format!("{sql:?}"))).collect::<Vec<_>>()
     });
-    texts.collect()
+    texts.chain(more(store.engine().dialect()).iter().map(|sql| format!("{sql:?}"))).collect()
+}
+
+/// What repositories have beside the statements of their entity.
+fn more(dialect: Dialect) -> Vec<&'static Sql> {
+    let batches = repo::batches().into_iter().flat_map(|batch| batch.statements(dialect));
+    repo::more_statements().into_iter().chain(batches).collect()
 }

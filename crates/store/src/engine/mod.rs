@@ -30,7 +30,7 @@ pub use value::Value;
 
 pub(crate) use dedicated::Dedicated;
 pub(crate) use row::{ColumnRef, FromColumn, FromRow, RowRef, from_column_words};
-pub(crate) use sql::{AppendSql, Dialect};
+pub(crate) use sql::{AppendSql, BatchSql, Dialect, Last, RowSql};
 
 /// A database: cheap to clone, shared by everything that uses the store.
 #[derive(Clone)]
@@ -117,6 +117,19 @@ impl Engine {
         match self {
             Self::Postgres(engine) => engine.execute_batch(sql, rows).await,
             Self::Sqlite(engine) => engine.execute_batch(sql, rows).await,
+        }
+    }
+
+    /// Runs a batch over its rows, of which there is at least one, in one transaction; the rows that come of it.
+    pub(crate) async fn batch<T: FromRow>(
+        &self,
+        sql: &'static BatchSql,
+        fixed: Vec<Value>,
+        rows: Vec<Vec<Value>>,
+    ) -> Result<Vec<T>> {
+        match self {
+            Self::Postgres(engine) => engine.batch(sql, fixed, rows).await,
+            Self::Sqlite(engine) => engine.batch(sql, fixed, rows).await,
         }
     }
 
@@ -242,6 +255,36 @@ impl Executor {
             // What fails is undone alone, so that the transaction can go on.
             Self::Tx(tx) => tx.savepoint(|tx| async move { tx.append_many(sql, tenant, rows).await }).await,
         }
+    }
+
+    /// Runs a batch over its rows, all of it or nothing; the rows that come of it. Nothing is done without rows.
+    pub(crate) async fn batch<T: FromRow>(
+        &self,
+        sql: &'static BatchSql,
+        fixed: &[Value],
+        rows: Vec<Vec<Value>>,
+    ) -> Result<Vec<T>> {
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let fixed = fixed.to_vec();
+        match self {
+            Self::Engine(engine) => engine.batch(sql, fixed, rows).await,
+            Self::Tx(tx) => tx.savepoint(|tx| async move { tx.batch(sql, fixed, rows).await }).await,
+        }
+    }
+
+    /// Runs `work` once everything so far is committed: at once, or behind the commit of the transaction.
+    pub(crate) fn after_commit(&self, work: impl FnOnce() + Send + 'static) {
+        match self {
+            Self::Engine(_) => work(),
+            Self::Tx(tx) => tx.after_commit(Box::new(work)),
+        }
+    }
+
+    /// Whether the database keeps deleted rows for as long as anybody might see them, and reads over them.
+    pub(crate) fn keeps_deleted_rows(&self) -> bool {
+        self.dialect() == Dialect::Postgres
     }
 
     /// Runs `work` in a transaction: a new one, committed at the end and repeated as a whole when the

@@ -191,7 +191,7 @@ macro_rules! from_column_ids {
 
 from_column_ids! {
     UserId, AgentVersionId, TeamId, SessionId, MessageId, ArtifactId, MemoryId, PromptId, PreferenceId, McpServerId,
-    MetricId, RoutingDecisionId, CheckpointId,
+    MetricId, RoutingDecisionId, CheckpointId, JobId, JobScheduleId, ApprovalId,
 }
 
 impl FromColumn for TenantId {

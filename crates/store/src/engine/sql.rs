@@ -218,6 +218,76 @@ impl AppendSql {
     }
 }
 
+/// A statement about many rows at once: one on PostgreSQL, where each statement costs a round trip and a plan; one
+/// for each row on SQLite, where a prepared statement costs next to nothing and there are no arrays.
+#[derive(Debug)]
+pub(crate) struct BatchSql {
+    /// Parameters: the fixed ones, then one array for each column of the rows.
+    pub postgres: Sql,
+    pub sqlite: RowSql,
+}
+
+/// What SQLite does for the rows of a batch, all of it in one transaction.
+#[derive(Debug)]
+pub(crate) struct RowSql {
+    /// Runs once for each row. Parameters: the fixed ones, then the columns of the row.
+    pub each: Sql,
+    /// Runs once for each row that `each` gave. Parameters: the fixed ones, then its columns.
+    pub then: Option<Sql>,
+    pub last: Last,
+}
+
+/// What SQLite does about all rows that came out of a batch.
+#[derive(Debug)]
+pub(crate) enum Last {
+    Nothing,
+    /// Runs once if there are any. Parameters: the fixed ones, how many they are, and their first columns (ids) as
+    /// one row of bytes.
+    Together(Sql),
+    /// Runs once for each value of their second column but NULL. Parameters: the fixed ones, the value, and how many
+    /// have it.
+    Grouped(Sql),
+}
+
+impl BatchSql {
+    /// The statements that an engine runs for it.
+    #[cfg(any(test, feature = "conformance"))]
+    pub(crate) fn statements(&self, dialect: Dialect) -> Vec<&Sql> {
+        if dialect == Dialect::Postgres {
+            return vec![&self.postgres];
+        }
+        let last = match &self.sqlite.last {
+            Last::Nothing => None,
+            Last::Together(last) | Last::Grouped(last) => Some(last),
+        };
+        [Some(&self.sqlite.each), self.sqlite.then.as_ref(), last].into_iter().flatten().collect()
+    }
+
+    /// A statement for all rows, and one for each row.
+    pub(crate) const fn new(postgres: &'static str, each: &'static str) -> Self {
+        Self::with(postgres, each, None, Last::Nothing)
+    }
+
+    /// As [`BatchSql::new`], with what SQLite does for each row that came out.
+    pub(crate) const fn chained(postgres: &'static str, each: &'static str, then: &'static str) -> Self {
+        Self::with(postgres, each, Some(then), Last::Nothing)
+    }
+
+    /// As [`BatchSql::new`], with everything that SQLite may do.
+    pub(crate) const fn with(
+        postgres: &'static str,
+        each: &'static str,
+        then: Option<&'static str>,
+        last: Last,
+    ) -> Self {
+        let then = match then {
+            Some(then) => Some(Sql::both(then)),
+            None => None,
+        };
+        Self { postgres: Sql::both(postgres), sqlite: RowSql { each: Sql::both(each), then, last } }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,16 +1,26 @@
 //! Transactions: the same type on both engines.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use agentkeep_core::{Error, Result, TenantId};
+use parking_lot::Mutex;
 
-use super::{AppendSql, Dialect, Engine, FromRow, Row, Sql, Value, postgres, sqlite};
+use super::{AppendSql, BatchSql, Dialect, Engine, FromRow, Row, Sql, Value, postgres, sqlite};
 
 /// A transaction that may read and write. Dropped without [`Tx::commit`], it is rolled back.
 ///
 /// Clones are handles of the same transaction.
 #[derive(Clone)]
-pub struct Tx(Kind);
+pub struct Tx {
+    kind: Kind,
+    after: Hooks,
+}
+
+/// What is to be done after the commit.
+type Hooks = Arc<Mutex<Vec<Box<dyn FnOnce() + Send>>>>;
 
 #[derive(Clone)]
 enum Kind {
@@ -19,30 +29,39 @@ enum Kind {
 }
 
 impl Tx {
+    fn new(kind: Kind) -> Self {
+        Self { kind, after: Hooks::default() }
+    }
+
+    /// Adds something to do once the transaction is committed.
+    pub(super) fn after_commit(&self, hook: Box<dyn FnOnce() + Send>) {
+        self.after.lock().push(hook);
+    }
+
     pub(super) fn postgres(tx: postgres::PostgresTx) -> Self {
-        Self(Kind::Postgres(tx))
+        Self::new(Kind::Postgres(tx))
     }
 
     pub(super) fn sqlite(tx: sqlite::SqliteTx) -> Self {
-        Self(Kind::Sqlite(tx))
+        Self::new(Kind::Sqlite(tx))
     }
 
     pub(super) fn dialect(&self) -> Dialect {
-        match &self.0 {
+        match &self.kind {
             Kind::Postgres(_) => Dialect::Postgres,
             Kind::Sqlite(_) => Dialect::Sqlite,
         }
     }
 
     pub(crate) async fn fetch_all_as<T: FromRow>(&self, sql: &Sql, params: &[Value]) -> Result<Vec<T>> {
-        match &self.0 {
+        match &self.kind {
             Kind::Postgres(tx) => tx.fetch_all(sql, params).await,
             Kind::Sqlite(tx) => tx.fetch_all(sql, params).await,
         }
     }
 
     pub(crate) async fn execute_sql(&self, sql: &Sql, params: &[Value]) -> Result<u64> {
-        match &self.0 {
+        match &self.kind {
             Kind::Postgres(tx) => tx.execute(sql, params).await,
             Kind::Sqlite(tx) => tx.execute(sql, params).await,
         }
@@ -54,9 +73,21 @@ impl Tx {
         tenant: TenantId,
         rows: Vec<Vec<Value>>,
     ) -> Result<Vec<Option<i64>>> {
-        match &self.0 {
+        match &self.kind {
             Kind::Postgres(tx) => tx.append_many(sql, tenant, rows).await,
             Kind::Sqlite(tx) => tx.append_many(sql, tenant, rows).await,
+        }
+    }
+
+    pub(crate) async fn batch<T: FromRow>(
+        &self,
+        sql: &'static BatchSql,
+        fixed: Vec<Value>,
+        rows: Vec<Vec<Value>>,
+    ) -> Result<Vec<T>> {
+        match &self.kind {
+            Kind::Postgres(tx) => tx.batch(sql, &fixed, &rows).await,
+            Kind::Sqlite(tx) => tx.batch(sql, fixed, rows).await,
         }
     }
 
@@ -100,10 +131,13 @@ impl Tx {
     /// What the database reports; nothing of the transaction remains then. A lost connection during the
     /// commit leaves it open whether it happened: [`Error::Unavailable`].
     pub async fn commit(self) -> Result<()> {
-        match self.0 {
+        match self.kind {
             Kind::Postgres(tx) => tx.commit().await,
             Kind::Sqlite(tx) => tx.commit().await,
-        }
+        }?;
+        let hooks = std::mem::take(&mut *self.after.lock());
+        hooks.into_iter().for_each(|hook| hook());
+        Ok(())
     }
 
     /// Undoes everything.
@@ -111,7 +145,7 @@ impl Tx {
     /// # Errors
     /// What the database reports.
     pub async fn rollback(self) -> Result<()> {
-        match self.0 {
+        match self.kind {
             Kind::Postgres(tx) => tx.rollback().await,
             Kind::Sqlite(tx) => tx.rollback().await,
         }

@@ -105,6 +105,9 @@ into_value! {
     agentkeep_core::MetricId => |value| Self::Uuid(value.0);
     agentkeep_core::RoutingDecisionId => |value| Self::Uuid(value.0);
     agentkeep_core::CheckpointId => |value| Self::Uuid(value.0);
+    agentkeep_core::JobId => |value| Self::Uuid(value.0);
+    agentkeep_core::JobScheduleId => |value| Self::Uuid(value.0);
+    agentkeep_core::ApprovalId => |value| Self::Uuid(value.0);
 }
 
 impl<T: Into<Value>> From<Option<T>> for Value {

@@ -6,8 +6,10 @@ pub(crate) mod table;
 mod agent_mcp_servers;
 mod agent_versions;
 mod agents;
+mod approvals;
 mod artifacts;
 mod checkpoints;
+mod jobs;
 mod mcp_servers;
 mod memories;
 mod messages;
@@ -26,8 +28,11 @@ mod words;
 pub use agent_mcp_servers::AgentMcpServers;
 pub use agent_versions::AgentVersions;
 pub use agents::Agents;
+pub use approvals::Approvals;
 pub use artifacts::Artifacts;
 pub use checkpoints::Checkpoints;
+pub(crate) use jobs::Marks;
+pub use jobs::{Failure, Jobs, Retry};
 pub use mcp_servers::McpServers;
 pub use memories::Memories;
 pub use messages::Messages;
@@ -98,6 +103,10 @@ entities! {
     routing_decisions: RoutingDecisions,
     /// Checkpoints of runs.
     checkpoints: Checkpoints,
+    /// Jobs.
+    jobs: Jobs,
+    /// Approvals.
+    approvals: Approvals,
 }
 
 /// The table of an entity and its fixed statements.
@@ -126,7 +135,21 @@ pub(crate) fn statements() -> Vec<Statements> {
         metrics::STATEMENTS,
         routing_decisions::STATEMENTS,
         checkpoints::STATEMENTS,
+        jobs::STATEMENTS,
+        approvals::STATEMENTS,
     ]
+}
+
+/// The fixed statements beside them: of repositories that take more than one file.
+#[cfg(any(test, feature = "conformance"))]
+pub(crate) fn more_statements() -> Vec<&'static crate::engine::Sql> {
+    jobs::statements().0
+}
+
+/// The batches of every repository.
+#[cfg(any(test, feature = "conformance"))]
+pub(crate) fn batches() -> Vec<&'static crate::engine::BatchSql> {
+    jobs::statements().1
 }
 
 #[cfg(any(test, feature = "conformance"))]

@@ -57,12 +57,22 @@ async fn every_prefix_of_the_history_is_upgraded_with_its_rows(first: Database) 
 }
 
 /// A row for each released migration, put in after it: PostgreSQL, SQLite. Add a line with every migration.
-const OUR_ROWS: &[(&str, &str, &str)] = &[(
-    "20250101_000000",
-    "INSERT INTO tenants (id, name, metadata, last_tenant_id, created_at, updated_at)
-     VALUES (2, 'kept', '{}', 0, '2025-01-01T00:00:00Z', '2025-01-01T00:00:00Z')",
-    "INSERT INTO tenants (id, name, metadata, last_tenant_id, created_at, updated_at) VALUES (2, 'kept', '{}', 0, 0, 0)",
-)];
+const OUR_ROWS: &[(&str, &str, &str)] = &[
+    (
+        "20250101_000000",
+        "INSERT INTO tenants (id, name, metadata, last_tenant_id, created_at, updated_at)
+         VALUES (2, 'kept', '{}', 0, '2025-01-01T00:00:00Z', '2025-01-01T00:00:00Z')",
+        "INSERT INTO tenants (id, name, metadata, last_tenant_id, created_at, updated_at)
+         VALUES (2, 'kept', '{}', 0, 0, 0)",
+    ),
+    (
+        "20250103_000000",
+        "INSERT INTO job_queues (tenant_id, name, concurrency, paused, created_at, updated_at)
+         VALUES (2, 'kept', 3, false, '2025-01-01T00:00:00Z', '2025-01-01T00:00:00Z')",
+        "INSERT INTO job_queues (tenant_id, name, concurrency, paused, created_at, updated_at)
+         VALUES (2, 'kept', 3, 0, 0, 0)",
+    ),
+];
 
 async fn every_prefix_of_our_own_history_is_upgraded(first: Database) {
     let history = Migrations::embedded();

@@ -39,6 +39,7 @@ const STARTING_PAUSE: Duration = Duration::from_millis(100);
 pub(super) enum Purpose {
     Anything,
     Appends,
+    Batches,
 }
 
 /// One statement, over and over, with arrays of any length: planned once, and always along the index. Left to
@@ -46,6 +47,11 @@ pub(super) enum Purpose {
 /// And rows that a transaction holds must not hold up all others: see `group`.
 const APPEND_OPTIONS: &str =
     "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c jit=off -c lock_timeout=100ms";
+
+/// The same statements over and over, on tables that grow from nothing and shrink again: the size the planner
+/// remembers is never the one they have. Each is written so that indexes and nested loops serve it at any size.
+const BATCH_OPTIONS: &str = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_hashjoin=off \
+                             -c enable_mergejoin=off -c jit=off";
 
 /// Makes connections to one database, and knows what they have in common.
 pub(super) struct Connector {
@@ -194,9 +200,14 @@ impl Connector {
     async fn connect_to(self: &Arc<Self>, server: &Server, purpose: Purpose) -> Result<Link, Refusal> {
         let mut login = self.address.login.clone();
         login.port(server.port);
-        if purpose == Purpose::Appends && self.prepared {
+        let own = match purpose {
+            Purpose::Anything => None,
+            Purpose::Appends => Some(APPEND_OPTIONS),
+            Purpose::Batches => Some(BATCH_OPTIONS),
+        };
+        if let Some(own) = own.filter(|_| self.prepared) {
             let given = login.get_options().unwrap_or_default();
-            let options = format!("{APPEND_OPTIONS} {given}");
+            let options = format!("{own} {given}");
             login.options(options);
         }
         match &server.host {

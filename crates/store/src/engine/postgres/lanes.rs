@@ -42,6 +42,10 @@ impl Lane {
         Self { purpose: Purpose::Appends, ..Self::new(connector) }
     }
 
+    pub(super) fn for_batches(connector: Arc<Connector>) -> Self {
+        Self { purpose: Purpose::Batches, ..Self::new(connector) }
+    }
+
     /// The lane's connection, made now if there is none.
     pub(super) async fn link(&self) -> Result<Arc<Link>, Fault> {
         if let Some(link) = self.usable() {

@@ -7,6 +7,7 @@
 
 mod address;
 mod append;
+mod batch;
 mod connect;
 mod decode;
 mod dedicated;
@@ -30,7 +31,8 @@ use std::{
 use agentkeep_core::{Result, TenantId};
 use tokio::runtime::Handle;
 
-use super::{AppendSql, Config, FromRow, PoolGauges, Sql, Value, log::StatementLog};
+use super::{AppendSql, BatchSql, Config, FromRow, PoolGauges, Sql, Value, log::StatementLog};
+use batch::BatchLanes;
 use connect::Connector;
 use error::Fault;
 use group::AppendLanes;
@@ -54,6 +56,7 @@ struct Shared {
     pool: Pool,
     reads: ReadLanes,
     appends: AppendLanes,
+    batches: BatchLanes,
     log: StatementLog,
     acquire_timeout: Duration,
     runtime: Handle,
@@ -67,6 +70,7 @@ impl Postgres {
             pool: Pool::new(Arc::clone(&connector), &config)?,
             reads: ReadLanes::new(&connector),
             appends: AppendLanes::new(&connector),
+            batches: BatchLanes::new(&connector),
             log: StatementLog::new(&config),
             acquire_timeout: config.acquire_timeout,
             runtime: Handle::current(),
@@ -149,6 +153,32 @@ impl Postgres {
         committed(&tx, outcome).await
     }
 
+    pub(super) async fn batch<T: FromRow>(
+        &self,
+        sql: &'static BatchSql,
+        fixed: Vec<Value>,
+        rows: Vec<Vec<Value>>,
+    ) -> Result<Vec<T>> {
+        if append::statements(&rows).nth(1).is_some() {
+            let tx = self.begin().await?;
+            let outcome = tx.batch(sql, &fixed, &rows).await;
+            return committed(&tx, outcome).await;
+        }
+        // One statement is a transaction by itself.
+        let started = Instant::now();
+        let mut tries = None;
+        let outcome = loop {
+            match self.0.batch_once(sql, &fixed, &rows).await {
+                Err(fault) => match self.0.again(&mut tries, &sql.postgres, &fault) {
+                    Some(pause) => tokio::time::sleep(pause).await,
+                    None => break Err(fault),
+                },
+                outcome => break outcome,
+            }
+        };
+        self.0.logged(started, sql.postgres.postgres(), outcome, |rows| rows.len() as u64)
+    }
+
     pub(super) async fn begin(&self) -> Result<PostgresTx> {
         PostgresTx::begin(Arc::clone(&self.0)).await
     }
@@ -181,6 +211,7 @@ impl Postgres {
         self.0.appends.close().await;
         self.0.connector.close();
         self.0.reads.close();
+        self.0.batches.close();
         self.0.pool.close();
     }
 }
@@ -242,6 +273,19 @@ impl Shared {
         let numbers = numbers.inspect_err(|fault| lease.forget_if_stale(text, fault));
         lease.leaves(Left::Nothing);
         numbers
+    }
+
+    async fn batch_once<T: FromRow>(
+        &self,
+        sql: &BatchSql,
+        fixed: &[Value],
+        rows: &[Vec<Value>],
+    ) -> Result<Vec<T>, Fault> {
+        let text = sql.postgres.postgres();
+        let lane = self.batches.acquire().await;
+        let link = lane.link().await?;
+        let ready = self.ready_on_lane(&link, text, 1).await?;
+        batch::run(&link, &ready, sql, fixed, rows).await.map_err(|fault| link.shared_fault(text, fault))
     }
 
     /// A statement made ready on a connection that others use too: what takes a transaction to learn is

@@ -10,8 +10,8 @@ use futures_util::future::try_join_all;
 use tokio::sync::Mutex;
 
 use super::{
-    super::{AppendSql, FromRow, Sql, Value},
-    Shared, append,
+    super::{AppendSql, BatchSql, FromRow, Sql, Value},
+    Shared, append, batch,
     error::{Fault, unavailable},
     pool::{Lease, Left},
 };
@@ -131,6 +131,28 @@ impl PostgresTx {
             numbers.extend(self.shared.logged(started, text, outcome, |rows| rows.len() as u64)?);
         }
         Ok(numbers)
+    }
+
+    pub(in super::super) async fn batch<T: FromRow>(
+        &self,
+        sql: &'static BatchSql,
+        fixed: &[Value],
+        rows: &[Vec<Value>],
+    ) -> Result<Vec<T>> {
+        let text = sql.postgres.postgres();
+        let mut state = self.state.lock().await;
+        let mut all = Vec::new();
+        for chunk in append::statements(rows) {
+            let started = Instant::now();
+            let outcome = state
+                .run(async |lease| {
+                    let ready = lease.ready(text, 1, true).await?;
+                    batch::run(lease, &ready, sql, fixed, chunk).await
+                })
+                .await;
+            all.extend(self.shared.logged(started, text, outcome, |rows: &Vec<T>| rows.len() as u64)?);
+        }
+        Ok(all)
     }
 
     /// Commits. The commit runs in a task of its own: once begun, it is not cancelled.

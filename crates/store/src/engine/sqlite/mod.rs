@@ -3,6 +3,7 @@
 //! long ones run on the blocking pool. A database in memory has one connection only: its reads go to the
 //! writer thread too.
 
+mod batch;
 mod checkpoint;
 mod codec;
 mod connection;
@@ -18,7 +19,7 @@ use std::{
 use agentkeep_core::{Result, TenantId};
 use tokio::sync::oneshot;
 
-use super::{AppendSql, Config, FromRow, PoolGauges, Sql, Value, log::StatementLog};
+use super::{AppendSql, BatchSql, Config, FromRow, PoolGauges, Sql, Value, log::StatementLog};
 use checkpoint::Checkpointer;
 use connection::{Role, Session, Target};
 use reader::{Read, Readers};
@@ -116,6 +117,15 @@ impl Sqlite {
     pub(super) async fn execute_batch(&self, sql: &Sql, rows: Vec<Vec<Value>>) -> Result<u64> {
         let text = sql.sqlite().to_owned();
         self.0.writer.run(write(false, move |session| execute_rows(session, &text, &rows))).await
+    }
+
+    pub(super) async fn batch<T: FromRow>(
+        &self,
+        sql: &'static BatchSql,
+        fixed: Vec<Value>,
+        rows: Vec<Vec<Value>>,
+    ) -> Result<Vec<T>> {
+        self.0.writer.run(write(false, move |session| batch::run(session, &sql.sqlite, &fixed, &rows))).await
     }
 
     pub(super) async fn begin(&self) -> Result<SqliteTx> {

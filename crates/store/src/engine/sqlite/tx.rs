@@ -9,8 +9,8 @@ use agentkeep_core::{Error, Result, TenantId};
 use tokio::sync::oneshot;
 
 use super::{
-    super::{AppendSql, FromRow, Sql, Value, log::StatementLog},
-    append_rows, collect_rows,
+    super::{AppendSql, BatchSql, FromRow, Sql, Value, log::StatementLog},
+    append_rows, batch, collect_rows,
     connection::Session,
     execute_rows,
     writer::control,
@@ -52,6 +52,15 @@ impl SqliteTx {
         rows: Vec<Vec<Value>>,
     ) -> Result<Vec<Option<i64>>> {
         self.run(move |session| append_rows(session, sql, tenant, &rows)).await
+    }
+
+    pub(crate) async fn batch<T: FromRow>(
+        &self,
+        sql: &'static BatchSql,
+        fixed: Vec<Value>,
+        rows: Vec<Vec<Value>>,
+    ) -> Result<Vec<T>> {
+        self.run(move |session| batch::run(session, &sql.sqlite, &fixed, &rows)).await
     }
 
     pub(crate) async fn commit(&self) -> Result<()> {

@@ -1,0 +1,30 @@
+//! Protections that a test may turn off in one store, to see that it fails without them.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The switches of a store; all protections are on.
+#[derive(Debug, Default)]
+pub struct Controls {
+    no_row_lock: AtomicBool,
+    no_fence: AtomicBool,
+}
+
+impl Controls {
+    /// From here on jobs are changed without locking their rows.
+    pub fn without_row_lock(&self) {
+        self.no_row_lock.store(true, Ordering::Relaxed);
+    }
+
+    /// From here on jobs are completed whatever attempt says so.
+    pub fn without_fence(&self) {
+        self.no_fence.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn row_lock_is_off(&self) -> bool {
+        self.no_row_lock.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn fence_is_off(&self) -> bool {
+        self.no_fence.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,83 @@
+//! Statements about many rows: their columns bound as arrays, on connections that are planned for them.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio_postgres::types::ToSql;
+
+use super::{
+    super::{BatchSql, FromRow, Value},
+    connect::Connector,
+    encode::ColumnArray,
+    error::Fault,
+    lanes::Lane,
+    link::{Link, Ready},
+};
+
+/// Connections for batches. Claims and completions of one process overlap on them; more did not help.
+const BATCH_LANES: usize = 4;
+
+/// Runs a batch over `rows` as one statement.
+pub(super) async fn run<T: FromRow>(
+    link: &Link,
+    ready: &Ready,
+    sql: &BatchSql,
+    fixed: &[Value],
+    rows: &[Vec<Value>],
+) -> Result<Vec<T>, Fault> {
+    let rows: Vec<&[Value]> = rows.iter().map(Vec::as_slice).collect();
+    let width = rows.first().map_or(0, |row| row.len());
+    let columns: Vec<ColumnArray<'_>> = (0..width).map(|column| ColumnArray { rows: &rows, column }).collect();
+    let fixed = fixed.iter().map(|value| value as &(dyn ToSql + Sync));
+    let params: Vec<_> = fixed.chain(columns.iter().map(|column| column as &(dyn ToSql + Sync))).collect();
+    link.rows(sql.postgres.postgres(), ready, params).await
+}
+
+/// The connections, each used by one caller at a time: a batch may take long, and nobody should wait behind it.
+pub(super) struct BatchLanes {
+    lanes: Vec<Lane>,
+    free: Mutex<Vec<usize>>,
+    permits: Semaphore,
+}
+
+impl BatchLanes {
+    pub(super) fn new(connector: &Arc<Connector>) -> Self {
+        Self {
+            lanes: (0..BATCH_LANES).map(|_| Lane::for_batches(Arc::clone(connector))).collect(),
+            free: Mutex::new((0..BATCH_LANES).rev().collect()),
+            permits: Semaphore::new(BATCH_LANES),
+        }
+    }
+
+    /// A connection for the caller alone, the one used last.
+    pub(super) async fn acquire(&self) -> BatchLane<'_> {
+        // Nobody closes the semaphore.
+        let permit = self.permits.acquire().await.ok();
+        let index = self.free.lock().pop().unwrap_or(0);
+        BatchLane { lanes: self, index, _permit: permit }
+    }
+
+    pub(super) fn close(&self) {
+        self.lanes.iter().for_each(Lane::close);
+    }
+}
+
+/// A connection on loan.
+pub(super) struct BatchLane<'a> {
+    lanes: &'a BatchLanes,
+    index: usize,
+    _permit: Option<SemaphorePermit<'a>>,
+}
+
+impl BatchLane<'_> {
+    pub(super) async fn link(&self) -> Result<Arc<Link>, Fault> {
+        self.lanes.lanes[self.index].link().await
+    }
+}
+
+impl Drop for BatchLane<'_> {
+    fn drop(&mut self) {
+        self.lanes.free.lock().push(self.index);
+    }
+}

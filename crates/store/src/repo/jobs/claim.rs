@@ -1,0 +1,296 @@
+//! Jobs out: claims, heartbeats, and where the next claim begins to look.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::{Duration, Instant},
+};
+
+use agentkeep_core::{ClaimedJob, Error, JOBS_AT_ONCE, JobId, Pulse, Result, TenantId, Timestamp, check_lease, limits};
+use parking_lot::Mutex;
+use uuid::Uuid;
+
+use super::{super::table::params, Claimed, Jobs, Scope};
+use crate::engine::{BatchSql, Executor, Last, Sql, Value};
+
+/// Rows are parts of the list of what is ready, in order: each from a rank and a time on, to another rank. They leave
+/// out what was seen and is gone: PostgreSQL keeps deleted rows for as long as any snapshot might see them, and would
+/// read all of them again with each claim.
+///
+/// Parameters: `$1` tenant, `$2` queue, `$3` the claim's id, `$4` how many, `$5` now, `$6` worker, `$7` whether the
+/// queue's limit was looked at already.
+static CLAIM: BatchSql = BatchSql::with(
+    "WITH taken AS (
+         DELETE FROM job_ready q WHERE q.tenant_id = $1 AND q.ctid = ANY(ARRAY(
+             SELECT p.ctid
+             FROM unnest($8::int8[], $9::timestamptz[], $10::int8[]) AS r (low_rank, low_at, high_rank)
+             CROSS JOIN LATERAL (
+                 SELECT l.ctid FROM job_ready l
+                 WHERE l.tenant_id = $1 AND l.queue = $2 AND (l.rank, l.ready_at) >= (r.low_rank, r.low_at)
+                     AND l.rank < r.high_rank
+                 ORDER BY l.rank, l.ready_at, l.job_id LIMIT $4 FOR UPDATE SKIP LOCKED
+             ) p
+             WHERE $7 OR NOT EXISTS (
+                 SELECT 1 FROM job_queues c
+                 WHERE c.tenant_id = $1 AND c.name = $2 AND (c.paused OR c.concurrency IS NOT NULL)
+             )
+             LIMIT $4
+         ))
+         RETURNING q.job_id, q.ready_at
+     ), started AS (
+         UPDATE jobs j
+         SET status = 'running', attempt = j.attempt + 1, started_at = $5, updated_at = $5, claim_id = $3
+         FROM taken t
+         WHERE j.tenant_id = $1 AND j.id = t.job_id AND j.status = 'queued' AND j.ready_at = t.ready_at
+         RETURNING j.id, j.attempt, j.max_attempts, j.priority, j.mode, j.payload, j.checkpoint, j.session_id,
+             j.trigger_message_id, j.agent_id, j.estimated_cost, j.metadata, j.created_at, j.ready_at
+     ), noted AS (
+         INSERT INTO job_claims (tenant_id, id, worker, queue, open, jobs, created_at)
+         SELECT $1, $3, $6, $2, count(*), string_agg(uuid_send(id), ''), $5 FROM started HAVING count(*) > 0
+     )
+     SELECT * FROM started",
+    "DELETE FROM job_ready WHERE tenant_id = $1 AND (tenant_id, queue, rank, ready_at, job_id) IN (
+         SELECT tenant_id, queue, rank, ready_at, job_id FROM job_ready
+         WHERE tenant_id = $1 AND queue = $2 AND (rank, ready_at) >= ($8, $9) AND rank < $10
+             AND ($7 OR NOT EXISTS (
+                 SELECT 1 FROM job_queues c
+                 WHERE c.tenant_id = $1 AND c.name = $2 AND (c.paused OR c.concurrency IS NOT NULL)
+             ))
+         ORDER BY rank, ready_at, job_id LIMIT $4
+     )
+     RETURNING job_id, ready_at",
+    Some(
+        "UPDATE jobs SET status = 'running', attempt = attempt + 1, started_at = $5, updated_at = $5, claim_id = $3
+     WHERE tenant_id = $1 AND id = $8 AND status = 'queued' AND ready_at = $9
+     RETURNING id, attempt, max_attempts, priority, mode, payload, checkpoint, session_id, trigger_message_id,
+         agent_id, estimated_cost, metadata, created_at, ready_at",
+    ),
+    Last::Together(Sql::both(
+        "INSERT INTO job_claims (tenant_id, open, id, worker, queue, jobs, created_at) VALUES ($1, $8, $3, $6, $2, $9, $5)",
+    )),
+);
+
+static REGISTER: Sql = Sql::both(
+    "INSERT INTO job_workers (tenant_id, name, deadline, created_at, heartbeat_at) VALUES ($1, $2, $3, $4, $4)
+     ON CONFLICT (tenant_id, name) DO UPDATE SET
+         heartbeat_at = excluded.heartbeat_at,
+         deadline = CASE WHEN $5 AND excluded.deadline < job_workers.deadline THEN job_workers.deadline
+                         ELSE excluded.deadline END",
+);
+static SWEEP: Sql = Sql::both("DELETE FROM job_claims WHERE tenant_id = $1 AND worker = $2 AND open <= 0");
+static PULSE: BatchSql = BatchSql::new(
+    "SELECT j.id, j.cancel_requested_at IS NOT NULL FROM unnest($2::uuid[], $3::int4[]) AS i (id, attempt)
+     JOIN jobs j ON j.tenant_id = $1 AND j.id = i.id AND j.attempt = i.attempt AND j.status = 'running'
+     WHERE j.tenant_id = $1",
+    "SELECT id, cancel_requested_at IS NOT NULL FROM jobs
+     WHERE tenant_id = $1 AND id = $2 AND attempt = $3 AND status = 'running'",
+);
+// The lock on SQLite is the transaction's.
+static LOCK_QUEUE: Sql = Sql::per_engine(
+    "SELECT concurrency, paused FROM job_queues WHERE tenant_id = $1 AND name = $2 FOR UPDATE",
+    "SELECT concurrency, paused FROM job_queues WHERE tenant_id = $1 AND name = $2",
+);
+static QUEUE: Sql = Sql::both("SELECT concurrency, paused FROM job_queues WHERE tenant_id = $1 AND name = $2").short();
+static OPEN_IN_QUEUE: Sql =
+    Sql::both("SELECT CAST(COALESCE(SUM(open), 0) AS BIGINT) FROM job_claims WHERE tenant_id = $1 AND queue = $2");
+
+#[cfg(any(test, feature = "conformance"))]
+pub(super) const STATEMENTS: &[&Sql] = &[&REGISTER, &SWEEP, &LOCK_QUEUE, &QUEUE, &OPEN_IN_QUEUE];
+#[cfg(any(test, feature = "conformance"))]
+pub(super) const BATCHES: &[&BatchSql] = &[&CLAIM, &PULSE];
+
+/// Where to begin looking for work in each queue: up to here everything that was ready has been claimed. Only a hint:
+/// a job whose transaction took long, or whose clock is slow, lands behind a mark, so that now and then the whole is
+/// looked through.
+#[derive(Debug, Default)]
+pub(crate) struct Marks(Mutex<HashMap<(TenantId, String), QueueMarks>>);
+
+#[derive(Debug, Default)]
+struct QueueMarks {
+    ranks: BTreeMap<i32, Timestamp>,
+    /// When the whole may be looked through again.
+    next_look: Option<Instant>,
+}
+
+/// A whole look may take this part of the time.
+const LOOKS_ARE_RARE: u32 = 40;
+const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Priorities that have marks of their own.
+const MOST_RANKS: usize = 16;
+
+/// The parts of the list to look through, as rows of [`CLAIM`].
+struct Parts {
+    rows: Vec<Vec<Value>>,
+    whole: bool,
+}
+
+impl Marks {
+    fn parts(&self, tenant: TenantId, queue: &str, whole: bool) -> Parts {
+        let part = |low: i64, at: Timestamp, high: i64| params![low, at, high].to_vec();
+        let (first, last) = (i64::from(i32::MIN), i64::from(i32::MAX) + 1);
+        let marks = self.0.lock();
+        let marks = marks.get(&(tenant, queue.to_owned()));
+        let due = |marks: &QueueMarks| marks.next_look.is_none_or(|next| Instant::now() >= next);
+        let Some(marks) = marks.filter(|marks| !(marks.ranks.is_empty() || whole && due(marks))) else {
+            return Parts { rows: vec![part(first, Timestamp::MIN, last)], whole: true };
+        };
+        let mut rows = Vec::with_capacity(marks.ranks.len() + 1);
+        let mut low = (first, Timestamp::MIN);
+        for (rank, at) in &marks.ranks {
+            rows.push(part(low.0, low.1, i64::from(*rank)));
+            low = (i64::from(*rank), *at);
+        }
+        rows.push(part(low.0, low.1, last));
+        Parts { rows, whole: false }
+    }
+
+    /// Whether the whole is due to be looked through, though claims find enough.
+    fn is_due(&self, tenant: TenantId, queue: &str) -> bool {
+        let marks = self.0.lock();
+        let next = marks.get(&(tenant, queue.to_owned())).and_then(|marks| marks.next_look);
+        next.is_some_and(|next| Instant::now() >= next + LONGEST_PAUSE)
+    }
+
+    fn looked(&self, tenant: TenantId, queue: &str, whole: Option<Duration>, jobs: &[Claimed]) {
+        let mut all = self.0.lock();
+        let marks = all.entry((tenant, queue.to_owned())).or_default();
+        if let Some(took) = whole {
+            let pause = (took * LOOKS_ARE_RARE).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+            marks.next_look = Some(Instant::now() + pause);
+            marks.ranks.clear();
+        }
+        for claimed in jobs {
+            let mark = marks.ranks.entry(-claimed.job.priority).or_insert(claimed.ready_at);
+            *mark = claimed.ready_at.max(*mark);
+        }
+        while marks.ranks.len() > MOST_RANKS {
+            marks.ranks.pop_last();
+        }
+    }
+}
+
+impl Jobs<'_> {
+    /// Claims up to `count` jobs of a queue for a worker: the highest priority first, then those that can be claimed
+    /// longest. They are running from here on. The worker has all of its jobs for `lease` from now, and longer with
+    /// each [`Jobs::heartbeat`] or claim; after that they are queued again for others. Empty when there is nothing to
+    /// do, the queue is paused, or its limit is reached.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a count of 0 or over 10,000, an empty name, a lease of 0 or over a day;
+    /// [`Error::MissingReference`] for an unknown tenant.
+    pub async fn claim(&self, queue: &str, worker: &str, count: usize, lease: Duration) -> Result<Vec<ClaimedJob>> {
+        check_claim(queue, worker, count)?;
+        check_lease(lease)?;
+        self.register(worker, lease, true).await?;
+        self.claim_registered(queue, worker, count).await
+    }
+
+    /// As [`Jobs::claim`], for a worker whose heartbeats go on by themselves.
+    pub(crate) async fn claim_registered(&self, queue: &str, worker: &str, count: usize) -> Result<Vec<ClaimedJob>> {
+        let (tenant, marks) = (self.0.tenant, self.0.marks());
+        let mut jobs =
+            self.claim_parts(&self.0.executor, queue, worker, count, false, marks.is_due(tenant, queue)).await?;
+        if jobs.len() < count && jobs.is_empty() {
+            jobs = self.claim_parts(&self.0.executor, queue, worker, count, false, true).await?;
+        }
+        if jobs.is_empty()
+            && self.0.executor.fetch_optional::<(Option<i32>, bool)>(&QUEUE, &params![tenant, queue]).await?.is_some()
+        {
+            jobs = self.claim_limited(queue, worker, count).await?;
+        }
+        // The order in which rows come back is not theirs.
+        jobs.sort_by_key(|claimed| (-i64::from(claimed.job.priority), claimed.ready_at, claimed.job.id));
+        Ok(jobs.into_iter().map(|claimed| claimed.job).collect())
+    }
+
+    async fn claim_parts(
+        &self,
+        executor: &Executor,
+        queue: &str,
+        worker: &str,
+        count: usize,
+        limited: bool,
+        whole: bool,
+    ) -> Result<Vec<Claimed>> {
+        let (tenant, now, marks) = (self.0.tenant, self.0.now(), self.0.marks());
+        let whole = whole || !executor.keeps_deleted_rows();
+        let parts = marks.parts(tenant, queue, whole);
+        let claim: Uuid = self.0.new_id(now);
+        let fixed = params![tenant, queue, claim, i64::try_from(count).unwrap_or(i64::MAX), now, worker, limited];
+        let started = Instant::now();
+        let jobs: Vec<Claimed> = executor.batch(&CLAIM, &fixed, parts.rows).await?;
+        if executor.keeps_deleted_rows() {
+            marks.looked(tenant, queue, parts.whole.then(|| started.elapsed()), &jobs);
+        }
+        Ok(jobs)
+    }
+
+    /// The claim of a queue with a limit: what runs is counted under the lock of the queue's row.
+    async fn claim_limited(&self, queue: &str, worker: &str, count: usize) -> Result<Vec<Claimed>> {
+        let claim = |executor: Executor| async move {
+            let params = params![self.0.tenant, queue];
+            let set: Option<(Option<i32>, bool)> = executor.fetch_optional(&LOCK_QUEUE, &params).await?;
+            let limit = match set {
+                Some((_, true)) => return Ok(Vec::new()),
+                Some((limit, false)) => limit,
+                None => None,
+            };
+            let mut free = count;
+            if let Some(limit) = limit {
+                let (open,): (i64,) = executor.fetch_one(&OPEN_IN_QUEUE, &params).await?;
+                free = free.min(usize::try_from(i64::from(limit) - open).unwrap_or(0));
+            }
+            if free == 0 {
+                return Ok(Vec::new());
+            }
+            self.claim_parts(&executor, queue, worker, free, true, true).await
+        };
+        self.0.executor.transaction(claim).await
+    }
+
+    async fn register(&self, worker: &str, lease: Duration, at_least: bool) -> Result<()> {
+        let now = self.0.now();
+        let params = params![self.0.tenant, worker, now.plus(lease), now, at_least];
+        match self.0.executor.execute(&REGISTER, &params).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(super::super::table::explain(&self.0.executor, &super::TABLE, &params, &[], error).await),
+        }
+    }
+
+    /// Says that a worker is alive: it has its jobs for another `lease` from now. Tells which of the jobs it names,
+    /// each with its attempt, are to be canceled, and which are its no longer.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for an empty name or a lease of 0 or over a day.
+    pub async fn heartbeat(&self, worker: &str, lease: Duration, running: &[(JobId, i32)]) -> Result<Pulse> {
+        limits::check_name("worker", worker)?;
+        check_lease(lease)?;
+        self.register(worker, lease, false).await?;
+        self.0.executor.execute(&SWEEP, &params![self.0.tenant, worker]).await?;
+        let rows = running.iter().map(|(job, attempt)| params![*job, *attempt].to_vec()).collect();
+        let found: Vec<(JobId, bool)> = self.0.executor.batch(&PULSE, &params![self.0.tenant], rows).await?;
+        let found: HashMap<JobId, bool> = found.into_iter().collect();
+        let mut pulse = Pulse::default();
+        for (job, _) in running {
+            match found.get(job) {
+                Some(true) => pulse.cancel.push(*job),
+                Some(false) => {}
+                None => pulse.lost.push(*job),
+            }
+        }
+        Ok(pulse)
+    }
+
+    pub(super) fn scope<'a>(&'a self, executor: &'a Executor) -> Scope<'a> {
+        Scope { store: self.0, executor, tenant: self.0.tenant, now: self.0.now() }
+    }
+}
+
+fn check_claim(queue: &str, worker: &str, count: usize) -> Result<()> {
+    limits::check_name("queue", queue)?;
+    limits::check_name("worker", worker)?;
+    if count == 0 || count > JOBS_AT_ONCE {
+        return Err(Error::invalid("count", format!("is {count}; 1 to {JOBS_AT_ONCE} are allowed")));
+    }
+    Ok(())
+}
