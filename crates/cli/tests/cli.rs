@@ -37,6 +37,8 @@ on_both_engines! {
     secrets_are_shown_when_asked_for
     tenants_do_not_see_one_another
     clearing_needs_a_yes
+    money_is_priced_logged_counted_and_limited
+    a_deployment_is_moved_on
 }
 
 /// Conversations with everything that is hard to keep.
@@ -442,4 +444,77 @@ fn recorded_conversations_come_back_and_need_little_memory() {
             assert_eq!(exported["metadata"], item);
         }
     }
+}
+
+fn money_is_priced_logged_counted_and_limited(place: &Place) {
+    for (kind, price) in [("input", "3"), ("output", "15")] {
+        let price = ["prices", "create", "--model", "large", "--kind", kind, "--per-million", price, "--json"];
+        let since = ["--valid-from", "2020-01-01T00:00:00Z"];
+        assert_eq!(place.succeed(&[&price[..], &since].concat()).json()["kind"], kind);
+    }
+    let overlapping = ["prices", "create", "--model", "large", "--kind", "input", "--per-million", "4"];
+    let refused = place.run(&overlapping);
+    assert_eq!(refused.code, 1);
+    assert!(refused.stderr.contains("is valid from 2020-01-01"), "{}", refused.stderr);
+
+    let log = |more: &[&str]| {
+        let entry = ["tokens", "log", "--provider", "p", "--model", "large", "--input", "1000", "--json"];
+        place.run(&[&entry[..], more].concat())
+    };
+    let first = log(&["--output", "200", "--agent-id", "7", "--request-id", "a"]).json();
+    assert_eq!((&first["cost"], &first["total"]), (&json!("0.006"), &json!(1200)));
+    assert_eq!(log(&["--request-id", "a"]).json(), first, "a repeated request is logged once");
+    assert_eq!(log(&["--cost", "0.5"]).json()["cost"], "0.50");
+    let refused = log(&["--output", "-1"]);
+    assert!(refused.code == 1 && refused.stderr.contains("output"), "{}", refused.stderr);
+    let id = first["id"].as_str().expect("an id");
+    assert_eq!(place.succeed(&["tokens", "get", id, "--json"]).json(), first);
+    assert_eq!(lines(&place.succeed(&["tokens", "list", "--json", "--filter", "agent_id=7"]).stdout).len(), 1);
+
+    for _ in 0..2 {
+        let stats = place.succeed(&["tokens", "stats", "--by", "model,agent", "--days", "30", "--json"]).stdout;
+        let stats = lines(&stats);
+        let told: Vec<_> = stats.iter().map(|group| (&group["agent_id"], &group["cost"], &group["input"])).collect();
+        let expected = [(&Value::Null, &json!("0.50"), &json!(1000)), (&json!(7), &json!("0.006"), &json!(1000))];
+        assert_eq!(told, expected);
+        assert_eq!(place.succeed(&["tokens", "rebuild", "--json"]).json(), json!({ "entries": 2 }));
+    }
+    let table = place.succeed(&["tokens", "stats", "--by", "day"]).stdout;
+    assert!(table.starts_with("START") && table.contains("0.506") && !table.contains("MODEL"), "{table}");
+    assert_ne!(place.run(&["tokens", "stats", "--by", "weather"]).code, 0);
+
+    let budget = ["budgets", "create", "--scope", "tenant", "--period", "total", "--limit"];
+    assert!(place.run(&[&budget[..], &["0"]].concat()).stderr.contains("must be more than 0"));
+    let made = place.succeed(&[&budget[..], &["1", "--json"]].concat()).json();
+    let id = made["id"].as_str().expect("an id");
+    let left = || place.succeed(&["budgets", "get", id, "--json"]).json()["left"].clone();
+    assert_eq!(left(), "0.494", "what was spent before counts");
+    let held = place.succeed(&["budgets", "reserve", "0.4", "--key", "job", "--json"]).json();
+    assert_eq!(left(), "0.094");
+    let refused = place.run(&["budgets", "reserve", "0.1", "--json"]);
+    assert_eq!(refused.code, 1);
+    assert!(refused.stderr.contains("budget_exceeded"), "{}", refused.stderr);
+    let held = held["id"].as_str().expect("an id");
+    assert_eq!(place.succeed(&["budgets", "settle", held, "0.1", "--json"]).json()["status"], "settled");
+    assert_eq!(left(), "0.394");
+    let reservations = place.succeed(&["budgets", "reservations", "list", "--json"]).stdout;
+    assert_eq!(lines(&reservations)[0]["cost"], "0.10");
+    let second = place.succeed(&["budgets", "reserve", "0.2", "--json"]).json();
+    place.succeed(&["budgets", "release", second["id"].as_str().expect("an id")]);
+    assert_eq!(left(), "0.394");
+    place.succeed(&["budgets", "update", id, "--limit", "2"]);
+    assert_eq!(left(), "1.394");
+    place.succeed(&["budgets", "delete", id]);
+}
+
+fn a_deployment_is_moved_on(place: &Place) {
+    let made = place.succeed(&["deployments", "create", "--git-sha", "abc", "--branch", "main", "--json"]).json();
+    let id = made["id"].as_str().expect("an id");
+    let moved = place.succeed(&["deployments", "status", id, "testing", "unit tests", "--json"]).json();
+    assert_eq!((&moved["status"], &moved["report"]), (&json!("testing"), &json!("unit tests")));
+    let refused = place.run(&["deployments", "status", id, "healthy"]);
+    assert!(refused.code == 1 && refused.stderr.contains("is testing and cannot become healthy"), "{}", refused.stderr);
+    let told = place.succeed(&["deployments", "get", id, "--json"]).json();
+    assert_eq!(told["history"].as_array().map(Vec::len), Some(2));
+    assert_eq!(lines(&place.succeed(&["deployments", "list", "--json"]).stdout).len(), 1);
 }

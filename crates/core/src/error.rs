@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use crate::{BudgetExceeded, PriceId, Timestamp, TokenKind};
+
 /// The result of every operation of agentkeep.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -86,6 +88,27 @@ pub enum Error {
         /// The status it has.
         status: String,
     },
+    /// The price would be valid at the same time as another one for the same tokens. Nothing was changed.
+    #[error(
+        "price of {kind} tokens of {model}: price {other} is valid from {valid_from} to {}; end it first, or begin \
+         after it",
+        .valid_to.map_or_else(|| "no known end".to_owned(), |end| end.to_string())
+    )]
+    PriceOverlap {
+        /// The model.
+        model: String,
+        /// The kind of tokens.
+        kind: TokenKind,
+        /// The other price.
+        other: PriceId,
+        /// The first time the other one is valid.
+        valid_from: Timestamp,
+        /// The first time the other one is valid no longer.
+        valid_to: Option<Timestamp>,
+    },
+    /// A hard budget does not allow it. Nothing was reserved.
+    #[error("{0}")]
+    BudgetExceeded(Box<BudgetExceeded>),
     /// The database cannot be reached or does not answer.
     #[error("{target} cannot be reached: {reason}")]
     Unavailable {
@@ -165,6 +188,8 @@ impl Error {
             Self::IllegalTransition { .. } => "illegal_transition",
             Self::StaleRevision { .. } => "stale_revision",
             Self::Fenced { .. } => "fenced",
+            Self::PriceOverlap { .. } => "price_overlap",
+            Self::BudgetExceeded(_) => "budget_exceeded",
             Self::Unavailable { .. } => "unavailable",
             Self::PoolTimeout { .. } => "pool_timeout",
             Self::Timeout { .. } => "timeout",

@@ -81,6 +81,16 @@ uuid_ids! {
     JobScheduleId "job_schedule_id",
     /// Id of an approval.
     ApprovalId "approval_id",
+    /// Id of an entry of the ledger.
+    LedgerEntryId "ledger_entry_id",
+    /// Id of a price.
+    PriceId "price_id",
+    /// Id of a budget.
+    BudgetId "budget_id",
+    /// Id of a reservation of budgets.
+    ReservationId "reservation_id",
+    /// Id of a deployment.
+    DeploymentId "deployment_id",
 }
 
 macro_rules! number_ids {

@@ -18,7 +18,8 @@ pub use migrate::{
     PlannedStatement, SchemaHealth,
 };
 pub use repo::{
-    AgentMcpServers, AgentVersions, Agents, Approvals, Artifacts, Checkpoints, Failure, Jobs, McpServers, Memories,
-    Messages, Metrics, Preferences, Prompts, Retry, RoutingDecisions, Sessions, TeamMembers, Teams, Tenants, Users,
+    AgentMcpServers, AgentVersions, Agents, Approvals, Artifacts, Budgets, Checkpoints, Deployments, Failure, Jobs,
+    Ledger, McpServers, Memories, Messages, Metrics, Preferences, Prices, Prompts, Retry, RoutingDecisions, Sessions,
+    TeamMembers, Teams, Tenants, Users,
 };
 pub use store::{Store, TenantStore};

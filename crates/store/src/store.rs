@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::{
     engine::{Config, Engine, Executor, PoolGauges, Row, Sql, Tx, Value},
     migrate,
-    repo::Marks,
+    repo::{Marks, Moves},
     wake::Wakes,
 };
 
@@ -31,7 +31,7 @@ pub struct TenantStore {
     context: Arc<Context>,
 }
 
-/// Where time and ids come from.
+/// Where time and ids come from, and what the process remembers.
 struct Context {
     clock: Box<dyn Clock>,
     ids: IdGenerator,
@@ -39,6 +39,7 @@ struct Context {
     wakes: Arc<Wakes>,
     #[cfg(any(test, feature = "conformance"))]
     controls: crate::conformance::controls::Controls,
+    ledger_moves: Moves,
 }
 
 impl Store {
@@ -96,6 +97,7 @@ impl Store {
             clock: Box::new(clock),
             ids: IdGenerator::default(),
             marks: Marks::default(),
+            ledger_moves: Moves::default(),
             wakes: Arc::default(),
             #[cfg(any(test, feature = "conformance"))]
             controls: crate::conformance::controls::Controls::default(),
@@ -249,6 +251,10 @@ impl TenantStore {
 
     pub(crate) fn now(&self) -> Timestamp {
         self.context.clock.now()
+    }
+
+    pub(crate) fn ledger_moves(&self) -> &Moves {
+        &self.context.ledger_moves
     }
 
     /// A new id, with the time part `now`.

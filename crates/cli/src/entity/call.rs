@@ -65,6 +65,11 @@ pub(super) fn take_text(body: &mut Body, field: &str) -> Result<String> {
     }
 }
 
+/// The value of an option among the arguments of an action.
+pub(super) fn option<'a>(arguments: &'a [String], name: &str) -> Option<&'a str> {
+    arguments.iter().find_map(|argument| argument.strip_prefix(name)?.strip_prefix('='))
+}
+
 /// A tenant by id or name.
 pub(super) async fn tenant_id(home: &Home, key: &str) -> Result<TenantId> {
     settings::find_tenant(&home.store, key).await

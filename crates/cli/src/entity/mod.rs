@@ -64,6 +64,8 @@ pub struct Entity {
     pub scope: Option<Scope>,
     pub list: for<'a> fn(&'a Home, ListRequest) -> Call<'a, Page<Value>>,
     pub get: Option<Find>,
+    /// What creating one is called.
+    pub create_name: &'static str,
     pub create: Option<for<'a> fn(&'a Home, Body) -> Call<'a, Value>>,
     pub update: Option<Change>,
     pub upsert: Option<for<'a> fn(&'a Home, Body) -> Call<'a, Value>>,
@@ -102,7 +104,8 @@ pub struct Scope {
 pub struct Action {
     pub name: &'static str,
     pub about: &'static str,
-    /// The arguments, with their help; those in brackets may be left out.
+    /// The arguments, with their help. Those in brackets may be left out; those that begin with `--` are options,
+    /// handed over behind the others as `--name=value`.
     pub arguments: &'static [(&'static str, &'static str)],
     /// The columns of an answer that is a list.
     pub columns: &'static [&'static str],
@@ -126,7 +129,8 @@ impl Entity {
             command = command.subcommand(self.with_reveal(self.keyed("get", format!("Show one {}", self.one))));
         }
         if self.create.is_some() {
-            command = command.subcommand(self.with_fields(Command::new("create"), format!("Create {}", self.a())));
+            let verb = format!("{}{} {}", self.create_name[..1].to_uppercase(), &self.create_name[1..], self.a());
+            command = command.subcommand(self.with_fields(Command::new(self.create_name), verb));
         }
         if self.upsert.is_some() {
             let about = format!("Create {}, or change the one with the same unique key", self.a());
@@ -276,7 +280,7 @@ impl Entity {
                 let found = get(home, key(matches)).await?;
                 found.ok_or_else(|| Error::not_found(self.one, key(matches)))?
             }
-            ("create", _, Some(create), ..) => create(home, self.body(matches)?).await?,
+            (verb, _, Some(create), ..) if verb == self.create_name => create(home, self.body(matches)?).await?,
             ("upsert", _, _, Some(upsert), _) => upsert(home, self.body(matches)?).await?,
             ("update", _, _, _, Some(update)) => update(home, key(matches), self.body(matches)?).await?,
             _ => return Err(Failure::usage(format!("unknown command {verb}"))),
@@ -328,6 +332,11 @@ impl Entity {
 impl Action {
     fn command(&self) -> Command {
         let arguments = self.arguments.iter().map(|(name, help)| {
+            if let Some(option) = name.strip_prefix("--") {
+                // Made once and used until the process ends.
+                let value_name: &'static str = option.to_uppercase().leak();
+                return Arg::new(*name).long(option).value_name(value_name).help(*help);
+            }
             let optional = name.starts_with('[');
             Arg::new(*name).value_name(name.trim_matches(['[', ']'])).required(!optional).help(*help)
         });
@@ -335,10 +344,18 @@ impl Action {
     }
 
     async fn run(&self, home: &Home, matches: &ArgMatches, output: &Output) -> Outcome {
-        let given = self.arguments.iter().filter_map(|(name, _)| matches.get_one::<String>(name).cloned());
-        match (self.run)(home, given.collect()).await? {
+        let names = self.arguments.iter().map(|(name, _)| *name);
+        let (options, places): (Vec<&str>, Vec<&str>) = names.partition(|name| name.starts_with("--"));
+        let given = |name: &str| matches.get_one::<String>(name).cloned();
+        let options = options.into_iter().filter_map(|name| given(name).map(|value| format!("{name}={value}")));
+        match (self.run)(home, places.into_iter().filter_map(given).chain(options).collect()).await? {
             Answer::One(value) => output.record(&value)?,
-            Answer::Many(items) => output.items(self.columns, &items, true)?,
+            Answer::Many(items) => {
+                // What no item has is no column: groups have those that were asked for.
+                let has = |column: &&&str| items.iter().any(|item| item.get(**column).is_some());
+                let columns: Vec<&str> = self.columns.iter().filter(has).copied().collect();
+                output.items(&columns, &items, true)?;
+            }
             Answer::Done(text) => output.say(&text),
         }
         Ok(())

@@ -10,15 +10,19 @@ pub mod agent_versions;
 pub mod agents;
 pub mod approvals;
 pub mod artifacts;
+pub mod budgets;
 pub mod checkpoints;
 pub mod controls;
+pub mod deployments;
 mod fixtures;
 pub mod jobs;
+pub mod ledger;
 pub mod mcp_servers;
 pub mod memories;
 pub mod messages;
 pub mod metrics;
 pub mod preferences;
+pub mod prices;
 pub mod prompts;
 pub mod raw;
 pub mod routing_decisions;
@@ -238,6 +242,36 @@ macro_rules! for_each_case {
                 appends_in_a_transaction_are_done_together_or_not_at_all,
                 an_old_message_does_not_move_the_time_of_the_newest_back,
                 message_ids_are_new_under_contention;
+            prices:
+                a_price_is_created_read_changed_and_deleted,
+                overlapping_prices_are_refused_and_name_the_other,
+                bad_prices_are_refused_by_field,
+                of_racing_prices_of_one_time_one_wins;
+            ledger:
+                an_entry_is_logged_read_and_listed,
+                a_repeated_request_gives_the_first_entry_back,
+                a_cost_is_computed_from_the_prices_of_its_time,
+                bad_entries_are_refused_and_of_a_batch_nothing_remains,
+                statistics_are_the_sums_of_the_entries,
+                a_rebuild_gives_the_same_and_mends_roll_ups,
+                statistics_stay_exact_while_all_is_moved_at_once,
+                sums_of_money_do_not_overflow,
+                token_stats_are_those_of_the_last_days,
+                a_ledger_goes_with_its_tenant;
+            budgets:
+                a_budget_is_created_read_changed_and_deleted,
+                bad_budgets_and_reservations_are_refused_by_field,
+                a_reservation_is_settled_or_released,
+                a_key_reserves_once,
+                an_expired_reservation_holds_nothing,
+                every_budget_that_applies_is_asked,
+                entries_of_the_ledger_are_spent,
+                tokens_are_reserved_by_their_price,
+                a_reservation_is_part_of_the_callers_transaction;
+            deployments:
+                a_deployment_is_created_moved_on_and_remembers_every_step,
+                only_legal_changes_of_a_deployment_happen,
+                of_racing_changes_of_a_deployment_one_wins;
             raw:
                 statements_of_the_callers_run_with_the_same_text_on_every_engine,
                 parameters_are_bound_by_number_whatever_their_order,

@@ -15,6 +15,11 @@ impl Dialect {
         )
     }
 
+    /// Whole hours from 1970 to a time after it. Times are microseconds on SQLite.
+    pub(crate) fn hours_since_1970(self, column: &str) -> String {
+        self.pick(format!("CAST(floor(EXTRACT(epoch FROM {column}) / 3600) AS int8)"), format!("{column} / 3600000000"))
+    }
+
     /// Matches a pattern of SQL LIKE, with the backslash as escape. SQLite has no escape unless told.
     pub(crate) fn like(self, column: &str, parameter: usize) -> String {
         self.pick(format!("{column} LIKE ${parameter}"), format!("{column} LIKE ${parameter} ESCAPE '\\'"))

@@ -108,6 +108,11 @@ into_value! {
     agentkeep_core::JobId => |value| Self::Uuid(value.0);
     agentkeep_core::JobScheduleId => |value| Self::Uuid(value.0);
     agentkeep_core::ApprovalId => |value| Self::Uuid(value.0);
+    agentkeep_core::LedgerEntryId => |value| Self::Uuid(value.0);
+    agentkeep_core::PriceId => |value| Self::Uuid(value.0);
+    agentkeep_core::BudgetId => |value| Self::Uuid(value.0);
+    agentkeep_core::ReservationId => |value| Self::Uuid(value.0);
+    agentkeep_core::DeploymentId => |value| Self::Uuid(value.0);
 }
 
 impl<T: Into<Value>> From<Option<T>> for Value {

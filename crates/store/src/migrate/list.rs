@@ -23,7 +23,8 @@ macro_rules! embed {
 }
 
 /// Every file of `migrations/`, in order. A new migration is added here and nowhere else.
-const EMBEDDED: &[(&str, &str, &str)] = embed!["20250101_000000_initial", "20250103_000000_jobs"];
+const EMBEDDED: &[(&str, &str, &str)] =
+    embed!["20250101_000000_initial", "20250102_000000_ledger", "20250103_000000_jobs", "20250104_000000_deployments"];
 
 /// One step of the schema's history.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,7 +4,7 @@
 //! combination is planned with the index that fits it. Pages are found by key, not by counting.
 
 use agentkeep_core::{
-    Cursor, Direction, Error, Filter, FilterOperator, ListRequest, Page, Result, TenantId, Timestamp, parse_uuid,
+    Cursor, Direction, Error, Filter, FilterOperator, ListRequest, Money, Page, Result, TenantId, Timestamp, parse_uuid,
 };
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
@@ -300,6 +300,10 @@ fn convert(field: &Field, value: &JsonValue) -> Result<Value> {
             let number = value.as_i64().or_else(|| text.and_then(|text| text.parse().ok()));
             number.map(Value::I64).ok_or_else(|| refuse("a whole number"))
         }
+        FieldKind::Money => {
+            let money = serde_json::from_value::<Money>(value.clone());
+            money.map(Value::from).map_err(|_| refuse("an amount of US dollars such as 0.25"))
+        }
         FieldKind::Float => {
             let number = value.as_f64().or_else(|| text.and_then(|text| text.parse().ok()));
             number.map(Value::F64).ok_or_else(|| refuse("a number"))
@@ -346,7 +350,7 @@ pub(crate) fn statements(dialect: Dialect, table: &'static Table) -> Result<Vec<
     let tenant = TenantId::DEFAULT;
     let sample = |kind| match kind {
         FieldKind::Uuid => JsonValue::from(uuid::Uuid::nil().to_string()),
-        FieldKind::Int => JsonValue::from(1),
+        FieldKind::Int | FieldKind::Money => JsonValue::from(1),
         FieldKind::Float => JsonValue::from(0.5),
         FieldKind::Bool => JsonValue::from(true),
         FieldKind::Text | FieldKind::Json => JsonValue::from("x"),

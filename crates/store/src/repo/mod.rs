@@ -8,13 +8,19 @@ mod agent_versions;
 mod agents;
 mod approvals;
 mod artifacts;
+mod budgets;
 mod checkpoints;
+mod deployments;
 mod jobs;
+mod ledger;
+mod ledger_rollups;
+mod ledger_statistics;
 mod mcp_servers;
 mod memories;
 mod messages;
 mod metrics;
 mod preferences;
+mod prices;
 mod prompts;
 mod routing_decisions;
 mod sessions;
@@ -30,14 +36,18 @@ pub use agent_versions::AgentVersions;
 pub use agents::Agents;
 pub use approvals::Approvals;
 pub use artifacts::Artifacts;
+pub use budgets::Budgets;
 pub use checkpoints::Checkpoints;
+pub use deployments::Deployments;
 pub(crate) use jobs::Marks;
 pub use jobs::{Failure, Jobs, Retry};
+pub use ledger::Ledger;
 pub use mcp_servers::McpServers;
 pub use memories::Memories;
 pub use messages::Messages;
 pub use metrics::Metrics;
 pub use preferences::Preferences;
+pub use prices::Prices;
 pub use prompts::Prompts;
 pub use routing_decisions::RoutingDecisions;
 pub use sessions::Sessions;
@@ -45,6 +55,8 @@ pub use team_members::TeamMembers;
 pub use teams::Teams;
 pub use tenants::Tenants;
 pub use users::Users;
+
+pub(crate) use ledger_rollups::Moves;
 
 use crate::store::{Store, TenantStore};
 
@@ -107,6 +119,14 @@ entities! {
     jobs: Jobs,
     /// Approvals.
     approvals: Approvals,
+    /// Prices of tokens.
+    prices: Prices,
+    /// The ledger of tokens and their cost.
+    ledger: Ledger,
+    /// Budgets and their reservations.
+    budgets: Budgets,
+    /// Deployments.
+    deployments: Deployments,
 }
 
 /// The table of an entity and its fixed statements.
@@ -137,19 +157,26 @@ pub(crate) fn statements() -> Vec<Statements> {
         checkpoints::STATEMENTS,
         jobs::STATEMENTS,
         approvals::STATEMENTS,
+        prices::STATEMENTS,
+        ledger::STATEMENTS,
+        budgets::STATEMENTS,
+        budgets::RESERVATION_STATEMENTS,
+        deployments::STATEMENTS,
     ]
 }
 
 /// The fixed statements beside them: of repositories that take more than one file.
 #[cfg(any(test, feature = "conformance"))]
 pub(crate) fn more_statements() -> Vec<&'static crate::engine::Sql> {
-    jobs::statements().0
+    let files = [ledger_rollups::FIXED, ledger_statistics::FIXED];
+    jobs::statements().0.into_iter().chain(files.concat()).collect()
 }
 
 /// The batches of every repository.
 #[cfg(any(test, feature = "conformance"))]
 pub(crate) fn batches() -> Vec<&'static crate::engine::BatchSql> {
-    jobs::statements().1
+    let files = [ledger::BATCHES, ledger_rollups::BATCHES];
+    jobs::statements().1.into_iter().chain(files.concat()).collect()
 }
 
 #[cfg(any(test, feature = "conformance"))]

@@ -47,6 +47,8 @@ pub(crate) enum FieldKind {
     Bool,
     Text,
     Time,
+    /// An amount, filtered by decimal US dollars.
+    Money,
     /// A JSON object that is filtered by a path into it.
     Json,
 }

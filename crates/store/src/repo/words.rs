@@ -2,21 +2,28 @@
 //! stored as JSON.
 
 use agentkeep_core::{
-    AgentSnapshot, ArtifactKind, Json, McpServerStatus, McpTransport, MessageRole, MessageType, Persona, SecretObject,
-    SessionKind, SessionStatus, TeamMode,
+    AgentSnapshot, ArtifactKind, BudgetPeriod, BudgetScope, DeploymentStatus, Json, McpServerStatus, McpTransport,
+    MessageRole, MessageType, Persona, ReservationStatus, SecretObject, SessionKind, SessionStatus, TeamMode,
+    TokenKind, TokenScope,
 };
 
 use crate::engine::{ColumnRef, FromColumn, from_column_words};
 
 from_column_words!(
     ArtifactKind,
+    BudgetPeriod,
+    BudgetScope,
+    DeploymentStatus,
     McpServerStatus,
     McpTransport,
     MessageRole,
     MessageType,
+    ReservationStatus,
     SessionKind,
     SessionStatus,
-    TeamMode
+    TeamMode,
+    TokenKind,
+    TokenScope
 );
 
 macro_rules! from_column_json {

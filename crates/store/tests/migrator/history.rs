@@ -66,11 +66,24 @@ const OUR_ROWS: &[(&str, &str, &str)] = &[
          VALUES (2, 'kept', '{}', 0, 0, 0)",
     ),
     (
+        "20250102_000000",
+        "INSERT INTO ledger_heads (tenant_id, version, last_series_id) VALUES (2, 1, 1)",
+        "INSERT INTO ledger_heads (tenant_id, version, last_series_id) VALUES (2, 1, 1)",
+    ),
+    (
         "20250103_000000",
         "INSERT INTO job_queues (tenant_id, name, concurrency, paused, created_at, updated_at)
          VALUES (2, 'kept', 3, false, '2025-01-01T00:00:00Z', '2025-01-01T00:00:00Z')",
         "INSERT INTO job_queues (tenant_id, name, concurrency, paused, created_at, updated_at)
          VALUES (2, 'kept', 3, 0, 0, 0)",
+    ),
+    (
+        "20250104_000000",
+        "INSERT INTO deployments (tenant_id, id, git_sha, branch, status, metadata, created_at, updated_at)
+         VALUES (2, '01890a5d-ac96-774b-bcce-b302099a8057', 'abc', 'main', 'building', '{}', '2025-01-01T00:00:00Z',
+             '2025-01-01T00:00:00Z')",
+        "INSERT INTO deployments (tenant_id, id, git_sha, branch, status, metadata, created_at, updated_at)
+         VALUES (2, x'01890a5dac96774bbcceb302099a8057', 'abc', 'main', 'building', '{}', 0, 0)",
     ),
 ];
 

@@ -2,6 +2,7 @@
 
 mod append;
 mod figures;
+mod ledger;
 mod load;
 mod pgbench;
 mod sqlite_peer;
@@ -41,7 +42,7 @@ fn is_engine(word: &str) -> bool {
     matches!(word, "sqlite" | "postgres")
 }
 
-const BENCHES: &[Bench] = &[Bench { name: "append", run: append::run }];
+const BENCHES: &[Bench] = &[Bench { name: "append", run: append::run }, Bench { name: "ledger", run: ledger::run }];
 
 /// Runs one bench; with `json` it prints one object a line. An unknown name is an error that lists them all.
 pub fn run(name: &str, cases: &Selection, json: bool) -> Result<()> {

@@ -3,6 +3,7 @@
 mod agents;
 mod memories;
 mod metrics;
+mod money;
 mod sessions;
 mod users;
 
@@ -24,6 +25,10 @@ pub static ENTITIES: &[&Entity] = &[
     &metrics::METRICS,
     &metrics::ROUTING_DECISIONS,
     &sessions::CHECKPOINTS,
+    &money::TOKENS,
+    &money::PRICES,
+    &money::BUDGETS,
+    &money::DEPLOYMENTS,
 ];
 
 /// A field whose option is text.
@@ -54,6 +59,7 @@ macro_rules! entity {
                 scope: None,
                 list: call!(|_home, _request| Err(agentkeep::core::Error::Unsupported("this list".to_owned()))),
                 get: None,
+                create_name: "create",
                 create: None,
                 update: None,
                 upsert: None,

@@ -1,0 +1,586 @@
+//! Roll-ups of the ledger: sums of its entries by hour, day and week, for each series.
+//!
+//! Whoever logs writes the sums of the batch into the *tail*, in the same transaction and without touching anything
+//! that another writer touches. A *step* moves some rows of the tail into the roll-ups, in one transaction under the
+//! lock of the tenant's head. So an entry is in exactly one of the two at any moment, whatever is killed, and a sum
+//! over both is exact. The version of the head tells a reader whether a step came between two of its statements.
+
+use std::collections::{BTreeMap, HashMap};
+
+use agentkeep_core::{Error, LedgerEntry, MoneyTotal, Result, TenantId, Timestamp, TokenCounts, TokenScope};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use super::table::params;
+use crate::{
+    engine::{BatchSql, Executor, FromRow, RowRef, SUMS, Sql},
+    store::TenantStore,
+};
+
+/// Microseconds of an hour.
+pub(super) const HOUR: i64 = 3_600_000_000;
+/// The hour in which time ends.
+const LAST_HOUR: i64 = Timestamp::MAX.as_micros() / HOUR + 1;
+/// Entries that a step moves at least, if there are as many.
+const STEP: i64 = 20_000;
+/// Rows of the tail that a step moves at most.
+const STEP_ROWS: i64 = 4_000;
+/// What a row of the tail counts at least: it costs a reader as much as so many entries.
+const ROW_WEIGHT: i64 = 10;
+/// Steps that a reader who finds a long tail takes at most.
+const STEPS_OF_A_READER: usize = 16;
+
+/// The nodes of roll-ups: how many hours each holds, and where the first one begins.
+pub(super) const HOURS: Level = Level { hours: 1, first: 0 };
+pub(super) const DAYS: Level = Level { hours: 24, first: 0 };
+/// Weeks begin on Mondays; the first one after 1970-01-01 was 1970-01-05.
+pub(super) const WEEKS: Level = Level { hours: 168, first: 96 };
+
+/// A level of roll-ups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Level {
+    pub hours: i64,
+    pub first: i64,
+}
+
+impl Level {
+    /// The start of the node that holds an hour.
+    pub(super) const fn start(self, hour: i64) -> i64 {
+        (hour - self.first).div_euclid(self.hours) * self.hours + self.first
+    }
+}
+
+/// What roll-ups are apart by; a model of `""` and an agent of 0 stand for none.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct Series(pub TokenScope, pub String, pub String, pub i64);
+
+/// Sums of entries: how many, the tokens of each kind, the cost in units of 2^32 and the rest, and how many have no
+/// known cost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Sums(pub [i64; SUMS]);
+
+impl Sums {
+    fn of(entry: &LedgerEntry) -> Self {
+        let TokenCounts { input, output, cache_read, cache_write, reasoning } = entry.tokens;
+        let cost = entry.cost.map_or(0, agentkeep_core::Money::units);
+        let unpriced = i64::from(entry.cost.is_none());
+        Self([1, input, output, cache_read, cache_write, reasoning, cost >> 32, cost & 0xffff_ffff, unpriced])
+    }
+
+    pub(super) fn add(&mut self, other: &Self, sign: i64) -> Result<()> {
+        for (sum, more) in self.0.iter_mut().zip(other.0) {
+            *sum = sum.checked_add(sign * more).ok_or_else(|| Error::Database {
+                code: Some("22003".into()),
+                message: "a sum of the ledger does not fit 64 bits".into(),
+            })?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn entries(&self) -> i64 {
+        self.0[0]
+    }
+
+    pub(super) fn tokens(&self) -> TokenCounts {
+        let [_, input, output, cache_read, cache_write, reasoning, ..] = self.0;
+        TokenCounts { input, output, cache_read, cache_write, reasoning }
+    }
+
+    pub(super) fn cost(&self) -> MoneyTotal {
+        MoneyTotal::from_units((i128::from(self.0[6]) << 32) + i128::from(self.0[7]))
+    }
+
+    pub(super) fn unpriced(&self) -> i64 {
+        self.0[8]
+    }
+}
+
+/// The sums of a batch by series and hour, as a row of the tail holds them.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Batch {
+    series: Vec<Series>,
+    /// The place of the series, the hour, the sums.
+    sums: Vec<(usize, i64, Sums)>,
+}
+
+impl Batch {
+    pub(super) fn of(entries: &[LedgerEntry]) -> Result<Self> {
+        let mut batch = Self::default();
+        let mut series: HashMap<Series, usize> = HashMap::new();
+        let mut places: HashMap<(usize, i64), usize> = HashMap::new();
+        for entry in entries {
+            let key = Series(
+                entry.scope,
+                entry.provider.clone(),
+                entry.model.clone().unwrap_or_default(),
+                entry.agent_id.map_or(0, |id| id.0),
+            );
+            let next = series.len();
+            let place = *series.entry(key.clone()).or_insert(next);
+            if place == batch.series.len() {
+                batch.series.push(key);
+            }
+            let hour = entry.created_at.as_micros() / HOUR;
+            let sum = *places.entry((place, hour)).or_insert(batch.sums.len());
+            if sum == batch.sums.len() {
+                batch.sums.push((place, hour, Sums::default()));
+            }
+            batch.sums[sum].2.add(&Sums::of(entry), 1)?;
+        }
+        Ok(batch)
+    }
+
+    pub(super) fn to_text(&self) -> Result<String> {
+        serde_json::to_string(self).map_err(|error| Error::database(error.to_string()))
+    }
+
+    fn read(text: &str) -> Result<Self> {
+        serde_json::from_str(text).map_err(|error| {
+            Error::database(format!("a row of ledger_tail cannot be read: {error}; rebuild the roll-ups"))
+        })
+    }
+
+    /// Each sum with its series and hour.
+    pub(super) fn each(&self) -> impl Iterator<Item = (&Series, i64, &Sums)> {
+        self.sums.iter().filter_map(|(place, hour, sums)| self.series.get(*place).map(|series| (series, *hour, sums)))
+    }
+}
+
+/// What a reader finds outside of the roll-ups, all of it at one moment.
+pub(super) struct Outside {
+    /// The version of the roll-ups that it completes.
+    pub version: i64,
+    /// What is not in them yet.
+    pub tail: Vec<Batch>,
+    /// Sums of the entries themselves, of the ranges that were asked for, by hour and series.
+    pub raw: Vec<(i64, Series, Sums)>,
+}
+
+/// A row of the statement that reads both.
+struct OutsideRow {
+    version: i64,
+    sums: Option<String>,
+    raw: (i64, Series, Sums),
+}
+
+impl FromRow for OutsideRow {
+    fn from_row(row: &RowRef<'_>) -> Result<Self> {
+        let version = row.get(0)?;
+        // A row of the tail has no scope.
+        let scope = match row.get::<String>(3)?.as_str() {
+            "" => TokenScope::Reactive,
+            scope => scope.parse()?,
+        };
+        let series = Series(scope, row.get(4)?, row.get(5)?, row.get(6)?);
+        let mut sums = Sums::default();
+        for (index, sum) in sums.0.iter_mut().enumerate() {
+            *sum = row.get(7 + index)?;
+        }
+        Ok(Self { version, sums: row.get(1)?, raw: (row.get(2)?, series, sums) })
+    }
+}
+
+/// The sums of entries, in the order of [`Sums`], each as a whole number of 64 bits.
+pub(super) const RAW_SUMS: &str = "COUNT(*), CAST(SUM(input) AS int8), CAST(SUM(output) AS int8), \
+    CAST(SUM(cache_read) AS int8), CAST(SUM(cache_write) AS int8), CAST(SUM(reasoning) AS int8), \
+    CAST(COALESCE(SUM(cost >> 32), 0) AS int8), CAST(COALESCE(SUM(cost & 4294967295), 0) AS int8), \
+    CAST(SUM(CASE WHEN cost IS NULL THEN 1 ELSE 0 END) AS int8)";
+
+static ENSURE_HEAD: Sql = Sql::both(
+    "INSERT INTO ledger_heads (tenant_id, version, last_series_id) VALUES ($1, 0, 0)
+     ON CONFLICT (tenant_id) DO NOTHING",
+);
+static LOCK_HEAD: Sql =
+    Sql::both("UPDATE ledger_heads SET version = version + 1 WHERE tenant_id = $1 RETURNING last_series_id");
+static VERSION: Sql = Sql::both("SELECT version FROM ledger_heads WHERE tenant_id = $1").short();
+static ADD_TO_TAIL: Sql = Sql::both("INSERT INTO ledger_tail (tenant_id, id, entries, sums) VALUES ($1, $2, $3, $4)");
+static TAIL_LENGTH: Sql = Sql::both(
+    "SELECT CAST(COALESCE(SUM(CASE WHEN entries > $2 THEN entries ELSE $2 END), 0) AS int8)
+     FROM ledger_tail WHERE tenant_id = $1",
+);
+static TAIL_START: Sql =
+    Sql::both("SELECT id, entries FROM ledger_tail WHERE tenant_id = $1 ORDER BY id LIMIT $2").short();
+// What is deleted is what is moved: a row that was committed in between is either both or neither.
+static TAKE_FROM_TAIL: Sql = Sql::both("DELETE FROM ledger_tail WHERE tenant_id = $1 AND id <= $2 RETURNING sums");
+static SERIES: Sql = Sql::both("SELECT id, scope, provider, model, agent_id FROM ledger_series WHERE tenant_id = $1");
+static COUNT_SERIES: Sql = Sql::both("UPDATE ledger_heads SET last_series_id = $2 WHERE tenant_id = $1");
+// One text for each engine by necessity, see BatchSql.
+static CREATE_SERIES: BatchSql = BatchSql::new(
+    "INSERT INTO ledger_series (tenant_id, id, scope, provider, model, agent_id)
+     SELECT $1, s.id, s.scope, s.provider, s.model, s.agent_id
+     FROM unnest($2::int8[], $3::text[], $4::text[], $5::text[], $6::int8[])
+         AS s (id, scope, provider, model, agent_id)",
+    "INSERT INTO ledger_series (tenant_id, id, scope, provider, model, agent_id) VALUES ($1, $2, $3, $4, $5, $6)",
+);
+
+macro_rules! added {
+    ($start:literal, $rows:literal) => {
+        concat!(
+            $start,
+            " (tenant_id, hours, start, series_id, entries, input, output, cache_read, cache_write, reasoning,
+                  cost_high, cost_low, unpriced) ",
+            $rows,
+            " ON CONFLICT (tenant_id, hours, start, series_id) DO UPDATE SET
+                  entries = r.entries + excluded.entries, input = r.input + excluded.input,
+                  output = r.output + excluded.output, cache_read = r.cache_read + excluded.cache_read,
+                  cache_write = r.cache_write + excluded.cache_write, reasoning = r.reasoning + excluded.reasoning,
+                  cost_high = r.cost_high + excluded.cost_high, cost_low = r.cost_low + excluded.cost_low,
+                  unpriced = r.unpriced + excluded.unpriced"
+        )
+    };
+}
+
+// As above.
+static ADD: BatchSql = BatchSql::new(
+    added!(
+        "INSERT INTO ledger_rollups AS r",
+        "SELECT $1, n.hours, n.start, n.series_id, n.entries, n.input, n.output, n.cache_read, n.cache_write,
+             n.reasoning, n.cost_high, n.cost_low, n.unpriced
+         FROM unnest($2::int8[], $3::int8[], $4::int8[], $5::int8[], $6::int8[], $7::int8[], $8::int8[], $9::int8[],
+                 $10::int8[], $11::int8[], $12::int8[], $13::int8[])
+             AS n (hours, start, series_id, entries, input, output, cache_read, cache_write, reasoning, cost_high,
+                 cost_low, unpriced)"
+    ),
+    added!("INSERT INTO ledger_rollups AS r", "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"),
+);
+static CLEAR: Sql = Sql::both(
+    "DELETE FROM ledger_rollups WHERE tenant_id = $1 AND hours IN (1, 24, 168) AND start >= $2 AND start < $3",
+);
+static NEXT_ENTRY: Sql =
+    Sql::both("SELECT MIN(created_at) FROM ledger WHERE tenant_id = $1 AND created_at >= $2").short();
+static NEXT_ROLLUP: Sql =
+    Sql::both("SELECT MIN(start) FROM ledger_rollups WHERE tenant_id = $1 AND hours IN (1, 24, 168) AND start >= $2");
+// Conflicts with the lock that every foreign key to the head takes, so that nobody is logging meanwhile. SQLite has
+// one writer at a time anyway, and no such clause.
+static LOCK_OUT_WRITERS: Sql = Sql::per_engine(
+    "SELECT version FROM ledger_heads WHERE tenant_id = $1 FOR UPDATE",
+    "SELECT version FROM ledger_heads WHERE tenant_id = $1",
+);
+
+/// Every fixed statement of this file.
+#[cfg(any(test, feature = "conformance"))]
+pub(super) static FIXED: &[&Sql] = &[
+    &ENSURE_HEAD,
+    &LOCK_HEAD,
+    &VERSION,
+    &ADD_TO_TAIL,
+    &TAIL_LENGTH,
+    &TAIL_START,
+    &TAKE_FROM_TAIL,
+    &SERIES,
+    &COUNT_SERIES,
+    &CLEAR,
+    &NEXT_ENTRY,
+    &NEXT_ROLLUP,
+    &LOCK_OUT_WRITERS,
+];
+
+/// Every batch of this file.
+#[cfg(any(test, feature = "conformance"))]
+pub(super) static BATCHES: &[&BatchSql] = &[&CREATE_SERIES, &ADD];
+
+/// Makes the tenant's head if it has none.
+pub(super) async fn ensure_head(executor: &Executor, tenant: TenantId) -> Result<()> {
+    executor.execute(&ENSURE_HEAD, &params![tenant]).await.map(|_| ())
+}
+
+/// Waits for everybody who is logging, and lets nobody log until the transaction ends.
+pub(super) async fn lock_out_writers(executor: &Executor, tenant: TenantId) -> Result<()> {
+    ensure_head(executor, tenant).await?;
+    executor.fetch_all::<(i64,)>(&LOCK_OUT_WRITERS, &params![tenant]).await.map(|_| ())
+}
+
+/// Writes the sums of a batch into the tail; its first entry names it.
+pub(super) async fn add_to_tail(executor: &Executor, tenant: TenantId, entries: &[LedgerEntry]) -> Result<()> {
+    let Some(first) = entries.first() else { return Ok(()) };
+    let params = params![tenant, first.id, entries.len() as i64, Batch::of(entries)?.to_text()?];
+    executor.execute(&ADD_TO_TAIL, &params).await.map(|_| ())
+}
+
+/// The version of the roll-ups; `None` when nothing was ever logged.
+pub(super) async fn version(executor: &Executor, tenant: TenantId) -> Result<Option<i64>> {
+    Ok(executor.fetch_optional::<(i64,)>(&VERSION, &params![tenant]).await?.map(|(version,)| version))
+}
+
+/// Every series with its id.
+pub(super) async fn series(executor: &Executor, tenant: TenantId) -> Result<Vec<(i64, Series)>> {
+    let rows: Vec<(i64, TokenScope, String, String, i64)> = executor.fetch_all(&SERIES, &params![tenant]).await?;
+    Ok(rows
+        .into_iter()
+        .map(|(id, scope, provider, model, agent)| (id, Series(scope, provider, model, agent)))
+        .collect())
+}
+
+/// Reads the tail, and sums the entries of the ranges of time themselves, in one statement: at one moment. `None`
+/// when nothing was ever logged.
+pub(super) async fn outside(
+    executor: &Executor,
+    tenant: TenantId,
+    ranges: &[(Timestamp, Timestamp)],
+) -> Result<Option<Outside>> {
+    let hour = executor.dialect().hours_since_1970("created_at");
+    let mut params = params![tenant].to_vec();
+    let mut text = "SELECT h.version, t.sums, CAST(0 AS int8), '', '', '', CAST(0 AS int8), 0, 0, 0, 0, 0, 0, 0, 0, 0
+        FROM ledger_heads h LEFT JOIN ledger_tail t ON t.tenant_id = $1 WHERE h.tenant_id = $1"
+        .to_owned();
+    for (from, to) in ranges {
+        let first = params.len() + 1;
+        params.extend(params![*from, *to]);
+        text.push_str(&format!(
+            " UNION ALL SELECT -1, NULL, {hour}, scope, provider, COALESCE(model, ''), COALESCE(agent_id, 0), {RAW_SUMS}
+             FROM ledger WHERE tenant_id = $1 AND created_at >= ${first} AND created_at < ${}
+             GROUP BY 3, 4, 5, 6, 7",
+            first + 1
+        ));
+    }
+    let mut found: Option<Outside> = None;
+    let mut raw = Vec::new();
+    for row in executor.fetch_all::<OutsideRow>(&Sql::assembled(text), &params).await? {
+        if row.version < 0 {
+            raw.push(row.raw);
+            continue;
+        }
+        let outside = found.get_or_insert_with(|| Outside { version: row.version, tail: Vec::new(), raw: Vec::new() });
+        if let Some(sums) = row.sums {
+            outside.tail.push(Batch::read(&sums)?);
+        }
+    }
+    if let Some(outside) = &mut found {
+        outside.raw = raw;
+    }
+    Ok(found)
+}
+
+/// Moves some rows of the tail into the roll-ups; how many entries it were, 0 when there are none.
+pub(super) async fn step(store: &TenantStore) -> Result<i64> {
+    let tenant = store.tenant;
+    let step = |executor: Executor| async move {
+        // Nothing to do is no change: readers need not look again.
+        if first_rows(&executor, tenant).await?.is_none() {
+            return Ok(0);
+        }
+        let Some((last_series,)) = executor.fetch_optional::<(i64,)>(&LOCK_HEAD, &params![tenant]).await? else {
+            return Ok(0);
+        };
+        // Another step may have been at work while this one waited for the lock.
+        let Some(last) = first_rows(&executor, tenant).await? else { return Ok(0) };
+        let taken: Vec<(String,)> = executor.fetch_all(&TAKE_FROM_TAIL, &params![tenant, last]).await?;
+        let mut sums: HashMap<(Series, i64), Sums> = HashMap::new();
+        let mut entries = 0;
+        for (text,) in taken {
+            for (series, hour, more) in Batch::read(&text)?.each() {
+                entries += more.entries();
+                sums.entry((series.clone(), hour)).or_default().add(more, 1)?;
+            }
+        }
+        add(&executor, tenant, last_series, sums).await?;
+        Ok(entries)
+    };
+    store.executor.transaction(step).await
+}
+
+/// The id of the last row of the tail that a step takes.
+async fn first_rows(executor: &Executor, tenant: TenantId) -> Result<Option<uuid::Uuid>> {
+    let rows: Vec<(uuid::Uuid, i64)> = executor.fetch_all(&TAIL_START, &params![tenant, STEP_ROWS]).await?;
+    let mut entries = 0;
+    let mut last = None;
+    for (id, count) in rows {
+        last = Some(id);
+        entries += count;
+        if entries >= STEP {
+            break;
+        }
+    }
+    Ok(last)
+}
+
+/// Adds sums by series and hour to the roll-ups of every level. The head is locked.
+async fn add(
+    executor: &Executor,
+    tenant: TenantId,
+    last_series: i64,
+    sums: HashMap<(Series, i64), Sums>,
+) -> Result<()> {
+    let mut ids: HashMap<Series, i64> =
+        series(executor, tenant).await?.into_iter().map(|(id, series)| (series, id)).collect();
+    let (mut next, mut new) = (last_series, Vec::new());
+    // Ordered, so that every level is written from its beginning to its end.
+    let mut nodes: BTreeMap<(i64, i64, i64), Sums> = BTreeMap::new();
+    for ((series, hour), more) in sums {
+        let id = *ids.entry(series).or_insert_with_key(|series| {
+            next += 1;
+            let Series(scope, provider, model, agent) = series;
+            new.push(params![next, *scope, provider.as_str(), model.as_str(), *agent].to_vec());
+            next
+        });
+        for level in [HOURS, DAYS, WEEKS] {
+            nodes.entry((level.hours, level.start(hour), id)).or_default().add(&more, 1)?;
+        }
+    }
+    if next > last_series {
+        executor.batch::<(i64,)>(&CREATE_SERIES, &params![tenant], new).await?;
+        executor.execute(&COUNT_SERIES, &params![tenant, next]).await?;
+    }
+    let rows = nodes.into_iter().filter(|(_, sums)| sums.entries() != 0).map(|((hours, start, id), sums)| {
+        let mut row = params![hours, start, id].to_vec();
+        row.extend(sums.0.map(crate::engine::Value::I64));
+        row
+    });
+    executor.batch::<(i64,)>(&ADD, &params![tenant], rows.collect()).await.map(|_| ())
+}
+
+/// How long the tail is, in entries; rows of few entries count more.
+pub(super) async fn tail_length(executor: &Executor, tenant: TenantId) -> Result<i64> {
+    Ok(executor.fetch_one::<(i64,)>(&TAIL_LENGTH, &params![tenant, ROW_WEIGHT]).await?.0)
+}
+
+/// Shortens a tail that would slow a reader down, a bounded number of steps. Inside of a transaction nothing is done:
+/// the reader's transaction should lock nobody out.
+pub(super) async fn shorten(store: &TenantStore) -> Result<()> {
+    if matches!(store.executor, Executor::Tx(_)) {
+        return Ok(());
+    }
+    for _ in 0..STEPS_OF_A_READER {
+        if tail_length(&store.executor, store.tenant).await? <= STEP || step(store).await? == 0 {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Steps' worth of entries that may wait before whoever logs moves some of them first.
+const MOST_STEPS_BEHIND: i64 = 50;
+
+/// What this process has logged for each tenant since it last moved the tail.
+#[derive(Default)]
+pub(crate) struct Moves(Mutex<HashMap<TenantId, Waiting>>);
+
+#[derive(Default)]
+struct Waiting {
+    entries: i64,
+    running: bool,
+}
+
+/// What is to be done after something was logged.
+enum Next {
+    Nothing,
+    /// Begin to move the tail beside the caller.
+    Begin,
+    /// Too much waits: move some of it now.
+    Help,
+}
+
+impl Moves {
+    fn count(&self, tenant: TenantId, entries: i64) -> Next {
+        let mut tenants = self.0.lock();
+        let waiting = tenants.entry(tenant).or_default();
+        waiting.entries += entries;
+        if waiting.entries < STEP {
+            return Next::Nothing;
+        }
+        if !std::mem::replace(&mut waiting.running, true) {
+            return Next::Begin;
+        }
+        if waiting.entries < STEP * MOST_STEPS_BEHIND { Next::Nothing } else { Next::Help }
+    }
+
+    /// Takes a step's worth of what waits; false, and nobody moves the tail any more, when there is less.
+    fn take(&self, tenant: TenantId) -> bool {
+        let mut tenants = self.0.lock();
+        let waiting = tenants.entry(tenant).or_default();
+        waiting.running = waiting.entries >= STEP;
+        if waiting.running {
+            waiting.entries -= STEP;
+        }
+        waiting.running
+    }
+
+    /// What waits is left to others: a later log or a reader.
+    fn give_up(&self, tenant: TenantId) {
+        self.0.lock().remove(&tenant);
+    }
+}
+
+/// Sees to it that the tail is moved when this process has logged enough: beside the caller, or by the caller when
+/// logging is faster than moving. What fails here is still in the tail: the next one who logs or reads moves it.
+pub(super) async fn after_log(store: &TenantStore, entries: usize) {
+    if matches!(store.executor, Executor::Tx(_)) {
+        return;
+    }
+    let weight = (entries as i64).max(ROW_WEIGHT);
+    match store.ledger_moves().count(store.tenant, weight) {
+        Next::Nothing => {}
+        Next::Begin => drop(tokio::spawn(move_tail(store.clone()))),
+        Next::Help => {
+            if let Err(error) = step(store).await {
+                tell(store.tenant, &error);
+            }
+        }
+    }
+}
+
+async fn move_tail(store: TenantStore) {
+    while store.ledger_moves().take(store.tenant) {
+        if let Err(error) = step(&store).await {
+            store.ledger_moves().give_up(store.tenant);
+            return tell(store.tenant, &error);
+        }
+    }
+}
+
+fn tell(tenant: TenantId, error: &Error) {
+    tracing::warn!(target: "agentkeep::ledger", "the roll-ups of tenant {tenant} wait: {error}");
+}
+
+/// Computes the roll-ups anew from the entries, week by week, each in a transaction of its own; how many entries
+/// they hold. What is in the tail stays there.
+pub(super) async fn rebuild(store: &TenantStore) -> Result<i64> {
+    let (mut week, mut entries) = (i64::MIN, 0);
+    while let Some(start) = next_week(store, week).await? {
+        entries += rebuild_week(store, start).await?;
+        week = start + WEEKS.hours;
+    }
+    Ok(entries)
+}
+
+/// The first week from that hour on that has entries or roll-ups.
+async fn next_week(store: &TenantStore, from: i64) -> Result<Option<i64>> {
+    let time = hour_time(from.max(0));
+    let entry: (Option<Timestamp>,) = store.executor.fetch_one(&NEXT_ENTRY, &params![store.tenant, time]).await?;
+    let rollup: (Option<i64>,) = store.executor.fetch_one(&NEXT_ROLLUP, &params![store.tenant, from]).await?;
+    let entry = entry.0.map(|time| time.as_micros() / HOUR);
+    Ok(entry.into_iter().chain(rollup.0).min().map(|hour| WEEKS.start(hour)))
+}
+
+async fn rebuild_week(store: &TenantStore, start: i64) -> Result<i64> {
+    let tenant = store.tenant;
+    let rebuild = |executor: Executor| async move {
+        let Some((last_series,)) = executor.fetch_optional::<(i64,)>(&LOCK_HEAD, &params![tenant]).await? else {
+            return Ok(0);
+        };
+        let end = start + WEEKS.hours;
+        let range = (hour_time(start.max(0)), hour_time(end));
+        let Some(outside) = outside(&executor, tenant, &[range]).await? else { return Ok(0) };
+        let mut sums: HashMap<(Series, i64), Sums> = HashMap::new();
+        for (hour, series, more) in outside.raw {
+            sums.entry((series, hour)).or_default().add(&more, 1)?;
+        }
+        // What the tail holds was read at the same moment, and stays there while the head is locked.
+        for (series, hour, more) in outside.tail.iter().flat_map(Batch::each) {
+            if (start..end).contains(&hour) {
+                sums.entry((series.clone(), hour)).or_default().add(more, -1)?;
+            }
+        }
+        executor.execute(&CLEAR, &params![tenant, start, end]).await?;
+        sums.retain(|_, sums| sums.entries() != 0);
+        let entries = sums.values().map(Sums::entries).sum();
+        add(&executor, tenant, last_series, sums).await?;
+        Ok(entries)
+    };
+    store.executor.transaction(rebuild).await
+}
+
+/// The start of an hour.
+pub(super) fn hour_time(hour: i64) -> Timestamp {
+    Timestamp::from_micros(hour.min(LAST_HOUR) * HOUR).unwrap_or(Timestamp::MAX)
+}

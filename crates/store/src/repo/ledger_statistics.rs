@@ -1,0 +1,431 @@
+//! Statistics of the ledger: exact, from roll-ups where they hold what is asked for.
+
+use std::collections::{BTreeMap, HashMap};
+
+use agentkeep_core::{
+    AgentId, Error, LedgerDimension, LedgerStatistics, LedgerStatisticsRequest, Result, SessionId, Timestamp,
+    TokenScope, UserId,
+};
+
+use super::{
+    ledger_rollups::{self as rollups, DAYS, HOUR, HOURS, Level, RAW_SUMS, Series, Sums, WEEKS, hour_time},
+    table::params,
+};
+use crate::{
+    engine::{Executor, FromRow, Group, RowRef, Sql, Value},
+    store::TenantStore,
+};
+
+/// Reads that are tried before the roll-ups are locked for one.
+const TRIES: usize = 5;
+
+static STILL: Sql = Sql::both("UPDATE ledger_heads SET version = version WHERE tenant_id = $1");
+
+/// Every fixed statement of this file.
+#[cfg(any(test, feature = "conformance"))]
+pub(super) static FIXED: &[&Sql] = &[&STILL];
+
+/// Statistics, ordered by what groups are formed by.
+pub(super) async fn statistics(
+    store: &TenantStore,
+    request: &LedgerStatisticsRequest,
+) -> Result<Vec<LedgerStatistics>> {
+    request.check()?;
+    let beyond_rollups = request.user_id.is_some()
+        || request.session_id.is_some()
+        || request.has(LedgerDimension::User)
+        || request.has(LedgerDimension::Session);
+    if beyond_rollups {
+        return of_entries(store, request).await;
+    }
+    rollups::shorten(store).await?;
+    for _ in 0..TRIES {
+        if let Some(groups) = of_rollups(&store.executor, store, request).await? {
+            return Ok(groups);
+        }
+    }
+    // Somebody moves the roll-ups all the time: not while this transaction reads.
+    let locked = |executor: Executor| async move {
+        executor.execute(&STILL, &params![store.tenant]).await?;
+        of_rollups(&executor, store, request).await
+    };
+    let read = store.executor.transaction(locked).await?;
+    read.ok_or_else(|| Error::database("the roll-ups of the ledger were moved under their lock"))
+}
+
+/// What tells one group from another.
+type Key = (
+    Option<Timestamp>,
+    Option<TokenScope>,
+    Option<String>,
+    Option<String>,
+    Option<AgentId>,
+    Option<UserId>,
+    Option<SessionId>,
+);
+
+/// Groups as they are summed up.
+struct Groups<'a> {
+    request: &'a LedgerStatisticsRequest,
+    sums: BTreeMap<Key, Sums>,
+}
+
+impl Groups<'_> {
+    fn add(&mut self, hour: i64, series: &Series, sums: &Sums) -> Result<()> {
+        let request = self.request;
+        let Series(scope, provider, model, agent) = series;
+        let fits = request.scope.is_none_or(|wanted| wanted == *scope)
+            && request.provider.as_ref().is_none_or(|wanted| wanted == provider)
+            && request.model.as_ref().is_none_or(|wanted| wanted == model)
+            && request.agent_id.is_none_or(|wanted| wanted.0 == *agent);
+        if !fits {
+            return Ok(());
+        }
+        let has = |dimension| request.has(dimension);
+        let key = (
+            self.start(hour),
+            has(LedgerDimension::Scope).then_some(*scope),
+            has(LedgerDimension::Provider).then(|| provider.clone()),
+            (has(LedgerDimension::Model) && !model.is_empty()).then(|| model.clone()),
+            (has(LedgerDimension::Agent) && *agent != 0).then_some(AgentId(*agent)),
+            None,
+            None,
+        );
+        self.sums.entry(key).or_default().add(sums, 1)
+    }
+
+    /// The start of the group's time that an hour belongs to.
+    fn start(&self, hour: i64) -> Option<Timestamp> {
+        if self.request.has(LedgerDimension::Hour) {
+            Some(hour_time(hour))
+        } else {
+            self.request.has(LedgerDimension::Day).then(|| hour_time(DAYS.start(hour)))
+        }
+    }
+
+    fn finish(self) -> Vec<LedgerStatistics> {
+        let groups = self.sums.into_iter().filter(|(_, sums)| sums.entries() != 0);
+        groups
+            .map(|((start, scope, provider, model, agent_id, user_id, session_id), sums)| LedgerStatistics {
+                start,
+                scope,
+                provider,
+                model,
+                agent_id,
+                user_id,
+                session_id,
+                entries: sums.entries(),
+                tokens: sums.tokens(),
+                total: sums.tokens().total(),
+                cost: sums.cost(),
+                unpriced: sums.unpriced(),
+            })
+            .collect()
+    }
+}
+
+/// The range of time in three parts: hours that lie whole in it, and what is before and behind them.
+struct Parts {
+    /// The first whole hour, and the first one behind; `None` for an end that is open.
+    hours: Option<(i64, Option<i64>)>,
+    edges: Vec<(Timestamp, Timestamp)>,
+}
+
+impl Parts {
+    fn of(from: Option<Timestamp>, to: Option<Timestamp>) -> Self {
+        let start = from.map_or(0, |from| from.as_micros().max(0));
+        let first = (start + HOUR - 1) / HOUR;
+        let last = to.map(|to| to.as_micros().max(0) / HOUR);
+        let time = |micros| Timestamp::from_micros(micros).unwrap_or(Timestamp::MAX);
+        match (to, last) {
+            // Both lie in the same hour.
+            (Some(to), Some(last)) if last < first => Self { hours: None, edges: vec![(time(start), to)] },
+            _ => {
+                let mut edges = Vec::new();
+                if start < first * HOUR {
+                    edges.push((time(start), hour_time(first)));
+                }
+                if let (Some(to), Some(last)) = (to, last)
+                    && to.as_micros() > last * HOUR
+                {
+                    edges.push((hour_time(last), to));
+                }
+                Self { hours: Some((first, last)), edges }
+            }
+        }
+    }
+}
+
+/// Statistics from the roll-ups, what is not in them yet, and the entries of hours that are not wanted whole. `None`
+/// when the roll-ups were moved meanwhile.
+async fn of_rollups(
+    executor: &Executor,
+    store: &TenantStore,
+    request: &LedgerStatisticsRequest,
+) -> Result<Option<Vec<LedgerStatistics>>> {
+    let tenant = store.tenant;
+    let mut groups = Groups { request, sums: BTreeMap::new() };
+    let parts = Parts::of(request.from, request.to);
+    let Some(outside) = rollups::outside(executor, tenant, &parts.edges).await? else { return Ok(Some(Vec::new())) };
+    for (hour, series, sums) in &outside.raw {
+        groups.add(*hour, series, sums)?;
+    }
+    if let Some((first, last)) = parts.hours {
+        let whole = |hour: i64| hour >= first && last.is_none_or(|last| hour < last);
+        for (series, hour, sums) in outside.tail.iter().flat_map(rollups::Batch::each) {
+            if whole(hour) {
+                groups.add(hour, series, sums)?;
+            }
+        }
+        let (select, params) = select(request, tenant.into(), first, last);
+        if !select.is_empty() {
+            let sums = executor.sum_groups(&select, &params).await?;
+            let series: HashMap<i64, Series> = rollups::series(executor, tenant).await?.into_iter().collect();
+            for Group { keys: [id, hour], sums } in sums {
+                let series = series.get(&id);
+                let series = series.ok_or_else(|| Error::database(format!("series {id} of the ledger is missing")))?;
+                groups.add(hour, series, &Sums(sums))?;
+            }
+        }
+    }
+    if rollups::version(executor, tenant).await? != Some(outside.version) {
+        return Ok(None);
+    }
+    Ok(Some(groups.finish()))
+}
+
+/// The statement that reads the roll-ups of whole hours: a row for each, with its series and the hour of its group.
+fn select(request: &LedgerStatisticsRequest, tenant: Value, first: i64, last: Option<i64>) -> (String, Vec<Value>) {
+    let (levels, hour): (&[Level], _) = if request.has(LedgerDimension::Hour) {
+        (&[HOURS], "start")
+    } else if request.has(LedgerDimension::Day) {
+        (&[HOURS, DAYS], "start / 24 * 24")
+    } else {
+        (&[HOURS, DAYS, WEEKS], "0")
+    };
+    let mut params = vec![tenant];
+    let selects = cover(levels, first, last).into_iter().map(|part| {
+        let sign = if part.added { "" } else { "-" };
+        params.extend(params![part.level.hours, part.from]);
+        let from = params.len();
+        let end = part.to.map(|to| {
+            params.push(Value::I64(to));
+            format!(" AND start < ${}", params.len())
+        });
+        format!(
+            "SELECT series_id, {hour}, {sign}entries, {sign}input, {sign}output, {sign}cache_read, {sign}cache_write, \
+             {sign}reasoning, {sign}cost_high, {sign}cost_low, {sign}unpriced FROM ledger_rollups \
+             WHERE tenant_id = $1 AND hours = ${} AND start >= ${from}{}",
+            from - 1,
+            end.unwrap_or_default()
+        )
+    });
+    let text = selects.collect::<Vec<_>>().join(" UNION ALL ");
+    (text, params)
+}
+
+/// Nodes of one level that are added, or taken away again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Part {
+    level: Level,
+    from: i64,
+    to: Option<i64>,
+    added: bool,
+}
+
+/// The nodes that amount to the hours from `first` on and before `last`: large ones inside, small ones at the ends.
+/// Where it is shorter, an end is a large node less some small ones.
+fn cover(levels: &[Level], first: i64, last: Option<i64>) -> Vec<Part> {
+    let mut parts = Vec::new();
+    let (mut from, mut to) = (first, last);
+    for (index, level) in levels.iter().enumerate() {
+        if to.is_some_and(|to| to <= from) {
+            break;
+        }
+        let part = |from, to, added| Part { level: *level, from, to, added };
+        let Some(larger) = levels.get(index + 1) else {
+            parts.push(part(from, to, true));
+            break;
+        };
+        let (inner_from, inner_to) = (nearest(*larger, from), to.map(|to| nearest(*larger, to)));
+        if let (Some(to), Some(inner_to)) = (to, inner_to) {
+            let ends = ((from - inner_from).abs() + (to - inner_to).abs()) / level.hours;
+            if (to - from) / level.hours <= ends + (inner_to - inner_from) / larger.hours {
+                parts.push(part(from, Some(to), true));
+                break;
+            }
+        }
+        let mut end = |from: i64, to: i64, added| {
+            if from < to {
+                parts.push(part(from, Some(to), added));
+            }
+        };
+        end(from, inner_from, true);
+        end(inner_from, from, false);
+        if let (Some(to), Some(inner_to)) = (to, inner_to) {
+            end(inner_to, to, true);
+            end(to, inner_to, false);
+        }
+        (from, to) = (inner_from, inner_to);
+    }
+    parts
+}
+
+/// The start of a node of a level that is nearest to an hour.
+fn nearest(level: Level, hour: i64) -> i64 {
+    let before = level.start(hour);
+    if hour - before > level.hours / 2 { before + level.hours } else { before }
+}
+
+/// A group of entries.
+struct Entries {
+    hour: i64,
+    series: (String, Option<String>, Option<String>, Option<AgentId>),
+    owner: (Option<UserId>, Option<SessionId>),
+    sums: Sums,
+}
+
+impl FromRow for Entries {
+    fn from_row(row: &RowRef<'_>) -> Result<Self> {
+        let mut sums = Sums::default();
+        for (index, sum) in sums.0.iter_mut().enumerate() {
+            *sum = row.get(7 + index)?;
+        }
+        Ok(Self {
+            hour: row.get(0)?,
+            series: (row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?),
+            owner: (row.get(5)?, row.get(6)?),
+            sums,
+        })
+    }
+}
+
+/// Statistics from the entries themselves: roll-ups know neither users nor sessions.
+async fn of_entries(store: &TenantStore, request: &LedgerStatisticsRequest) -> Result<Vec<LedgerStatistics>> {
+    let (sql, params) = select_entries(&store.executor, store.tenant.into(), request);
+    let mut groups = Groups { request, sums: BTreeMap::new() };
+    for row in store.executor.fetch_all::<Entries>(&sql, &params).await? {
+        let (scope, provider, model, agent) = row.series;
+        let scope = if scope.is_empty() { None } else { Some(scope.parse()?) };
+        let key = (groups.start(row.hour), scope, provider, model, agent, row.owner.0, row.owner.1);
+        groups.sums.entry(key).or_default().add(&row.sums, 1)?;
+    }
+    Ok(groups.finish())
+}
+
+/// The statement that groups entries.
+fn select_entries(executor: &Executor, tenant: Value, request: &LedgerStatisticsRequest) -> (Sql, Vec<Value>) {
+    let hour = executor.dialect().hours_since_1970("created_at");
+    let time = if request.has(LedgerDimension::Hour) {
+        Some(hour)
+    } else {
+        request.has(LedgerDimension::Day).then(|| format!("{hour} / 24 * 24"))
+    };
+    let column =
+        |dimension, column: &'static str, none: &'static str| if request.has(dimension) { column } else { none };
+    let columns = [
+        time.as_deref().unwrap_or("0"),
+        column(LedgerDimension::Scope, "scope", "''"),
+        column(LedgerDimension::Provider, "provider", "CAST(NULL AS text)"),
+        column(LedgerDimension::Model, "model", "CAST(NULL AS text)"),
+        column(LedgerDimension::Agent, "agent_id", "CAST(NULL AS int8)"),
+        column(LedgerDimension::User, "user_id", "CAST(NULL AS uuid)"),
+        column(LedgerDimension::Session, "session_id", "CAST(NULL AS uuid)"),
+    ];
+    let asked = [
+        time.is_some(),
+        request.has(LedgerDimension::Scope),
+        request.has(LedgerDimension::Provider),
+        request.has(LedgerDimension::Model),
+        request.has(LedgerDimension::Agent),
+        request.has(LedgerDimension::User),
+        request.has(LedgerDimension::Session),
+    ];
+    let places: Vec<String> =
+        asked.iter().enumerate().filter(|(_, asked)| **asked).map(|(index, _)| (index + 1).to_string()).collect();
+    let group = if places.is_empty() { String::new() } else { format!(" GROUP BY {}", places.join(", ")) };
+    let mut params = vec![tenant];
+    let mut conditions = String::new();
+    let mut condition = |comparison: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            params.push(value);
+            conditions.push_str(&format!(" AND {comparison} ${}", params.len()));
+        }
+    };
+    condition("created_at >=", request.from.map(Value::from));
+    condition("created_at <", request.to.map(Value::from));
+    condition("scope =", request.scope.map(Value::from));
+    condition("provider =", request.provider.clone().map(Value::from));
+    condition("model =", request.model.clone().map(Value::from));
+    condition("agent_id =", request.agent_id.map(Value::from));
+    condition("user_id =", request.user_id.map(Value::from));
+    condition("session_id =", request.session_id.map(Value::from));
+    // Without a group there is one row even of no entries: it has none, and no sums.
+    let text = format!(
+        "SELECT {}, {RAW_SUMS} FROM ledger WHERE tenant_id = $1{conditions}{group} HAVING COUNT(*) > 0",
+        columns.join(", ")
+    );
+    (Sql::assembled(text), params)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LEVELS: [Level; 3] = [HOURS, DAYS, WEEKS];
+
+    /// How often each hour is counted.
+    fn counted(parts: &[Part]) -> BTreeMap<i64, i64> {
+        let mut hours = BTreeMap::new();
+        for part in parts {
+            let to = part.to.unwrap_or(3000);
+            assert_eq!(part.level.start(part.from), part.from, "{part:?} begins with a node");
+            assert!(part.to.is_none_or(|to| part.level.start(to) == to), "{part:?} ends with a node");
+            for hour in part.from..to {
+                *hours.entry(hour).or_insert(0) += if part.added { 1 } else { -1 };
+            }
+        }
+        hours.retain(|_, count| *count != 0);
+        hours
+    }
+
+    proptest! {
+        #[test]
+        fn nodes_amount_to_the_hours_of_the_range(first in 0_i64..1500, length in 0_i64..1500, levels in 1_usize..4) {
+            let parts = cover(&LEVELS[..levels], first, Some(first + length));
+            let expected: BTreeMap<i64, i64> = (first..first + length).map(|hour| (hour, 1)).collect();
+            prop_assert_eq!(counted(&parts), expected);
+            let open = counted(&cover(&LEVELS[..levels], first, None));
+            prop_assert!(open.iter().all(|(hour, count)| *hour >= first && *count == 1), "{:?}", open);
+        }
+
+        #[test]
+        fn the_parts_of_a_range_are_the_range(from in 0_i64..5 * HOUR, length in 0_i64..5 * HOUR) {
+            let time = |micros| Timestamp::from_micros(micros).expect("a time");
+            let parts = Parts::of(Some(time(from)), Some(time(from + length)));
+            let mut covered: Vec<(i64, i64)> =
+                parts.edges.iter().map(|(from, to)| (from.as_micros(), to.as_micros())).collect();
+            if let Some((first, Some(last))) = parts.hours {
+                prop_assert!(first <= last);
+                covered.push((first * HOUR, last * HOUR));
+            }
+            covered.retain(|(from, to)| from < to);
+            covered.sort_unstable();
+            prop_assert!(covered.windows(2).all(|pair| pair[0].1 == pair[1].0), "{:?}", covered);
+            let whole = covered.first().map(|first| first.0).zip(covered.last().map(|last| last.1));
+            prop_assert_eq!(whole, (length > 0).then_some((from, from + length)));
+        }
+    }
+
+    #[test]
+    fn thirty_days_are_few_nodes() {
+        let nodes = |first: i64| -> i64 {
+            let parts = cover(&LEVELS, first, Some(first + 720));
+            parts.iter().map(|part| (part.to.expect("an end") - part.from) / part.level.hours).sum()
+        };
+        let most = (10_000..10_168).map(nodes).max();
+        assert!(most <= Some(36), "{most:?} of 720 hours");
+    }
+}
