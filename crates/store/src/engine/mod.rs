@@ -32,6 +32,7 @@ pub use value::Value;
 pub(crate) use dedicated::Dedicated;
 pub(crate) use groups::{Group, SUMS};
 pub(crate) use row::{ColumnRef, FromColumn, FromRow, RowRef, from_column_words};
+use sql::PostgresAppend;
 pub(crate) use sql::{AppendSql, BatchSql, Dialect, Last, RowSql};
 
 /// A database: cheap to clone, shared by everything that uses the store.

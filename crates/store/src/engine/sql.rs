@@ -4,6 +4,8 @@ use std::{borrow::Cow, fmt, sync::OnceLock};
 
 use agentkeep_core::{Error, Result};
 
+use super::Value;
+
 /// Which engine a text is for. Handed to code that assembles statements, so that it can pick fragments
 /// without knowing what there is to pick from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -191,8 +193,8 @@ fn find(bytes: &[u8], from: usize, needle: &[u8]) -> Option<usize> {
 /// A statement that appends rows to counted parents, taking the next number of the parent's counter for
 /// each row: the shape of a message appended to its session.
 ///
-/// Rows that wait are written together, so PostgreSQL has one statement for many rows; SQLite has one that moves
-/// a parent's counter and one that inserts a row. They differ by necessity: unnest and data-modifying CTEs exist
+/// Rows that wait are written together, so PostgreSQL has one statement for many rows; SQLite has one that reads
+/// a parent's counter, one that moves it and one that inserts a row (RETURNING would fill a temporary table). They differ by necessity: unnest and data-modifying CTEs exist
 /// on PostgreSQL only.
 #[derive(Debug)]
 pub(crate) struct AppendSql {
@@ -201,20 +203,48 @@ pub(crate) struct AppendSql {
     /// parent from 1, `$6 …` one array for each column of the rows, the parent's id first and the time
     /// second. Returns a row (parent, number before its first row) for each parent that exists.
     pub postgres: Sql,
+    /// The same for rows that are empty from column `plain_columns` on, as most are: PostgreSQL spends a good part
+    /// of such a statement on arrays of nothing.
+    pub postgres_plain: Sql,
+    /// How many columns of a row `postgres_plain` takes.
+    pub plain_columns: usize,
     /// The same for a lone row, which waits for nobody and should not pay for arrays. Parameters: `$1` tenant,
     /// `$2 …` its columns. Returns the same.
     pub postgres_one: Sql,
+    /// Parameters: `$1` tenant, `$2` the parent. Returns the number of its last row, if it exists.
+    pub sqlite_last: Sql,
     /// Parameters: `$1` tenant, `$2` the parent, `$3` how many rows it gets, `$4` the latest time of its rows.
-    /// Moves the counter of the parent on, if it exists, and returns the number before its first row.
+    /// Moves the counter of the parent on.
     pub sqlite_count: Sql,
     /// Parameters: `$1` tenant, `$2` the number of the row, `$3 …` its columns. Inserts it.
     pub sqlite_insert: Sql,
 }
 
+/// PostgreSQL's statement for some rows.
+#[derive(Clone, Copy)]
+pub(super) enum PostgresAppend<'a> {
+    /// One row, its columns as they are.
+    One(&'a Sql),
+    /// Arrays of the first columns of the rows, as many as told.
+    Arrays(&'a Sql, usize),
+}
+
+impl PostgresAppend<'_> {
+    pub(super) fn text(&self) -> &str {
+        let (Self::One(sql) | Self::Arrays(sql, _)) = self;
+        sql.postgres()
+    }
+}
+
 impl AppendSql {
-    /// PostgreSQL's statement for that many rows.
-    pub(super) fn postgres_for(&self, rows: usize) -> &Sql {
-        if rows == 1 { &self.postgres_one } else { &self.postgres }
+    /// PostgreSQL's statement for those rows.
+    pub(super) fn postgres_for(&self, rows: &[&[Value]]) -> PostgresAppend<'_> {
+        let is_plain = |row: &&[Value]| row.iter().skip(self.plain_columns).all(|value| matches!(value, Value::Null));
+        match rows {
+            [_] => PostgresAppend::One(&self.postgres_one),
+            rows if rows.iter().all(is_plain) => PostgresAppend::Arrays(&self.postgres_plain, self.plain_columns),
+            rows => PostgresAppend::Arrays(&self.postgres, rows.first().map_or(0, |row| row.len())),
+        }
     }
 }
 

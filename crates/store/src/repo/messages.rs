@@ -91,6 +91,27 @@ static APPEND: AppendSql = AppendSql {
          )
          SELECT session_id, base FROM head",
     ),
+    postgres_plain: Sql::both(
+        "WITH head AS (
+             UPDATE session_heads h
+             SET last_seq = h.last_seq + g.n, message_count = h.message_count + g.n,
+                 last_message_at = GREATEST(h.last_message_at, g.at)
+             FROM unnest($2::uuid[], $3::int8[], $4::timestamptz[]) AS g (session_id, n, at)
+             WHERE h.tenant_id = $1 AND h.session_id = g.session_id
+             RETURNING h.session_id, h.last_seq - g.n AS base
+         ), written AS (
+             INSERT INTO messages (tenant_id, session_id, seq, created_at, updated_at, id, role, type, is_streaming,
+                 is_complete, metadata, content)
+             SELECT $1, m.session_id, head.base + m.place, m.created_at, m.created_at, m.id, m.role, m.type,
+                 m.is_streaming, m.is_complete, m.metadata, m.content
+             FROM unnest($5::int8[], $6::uuid[], $7::timestamptz[], $8::uuid[], $9::text[], $10::text[], $11::bool[],
+                     $12::bool[], $13::jsonb[], $14::text[])
+                 AS m (place, session_id, created_at, id, role, type, is_streaming, is_complete, metadata, content)
+             JOIN head ON head.session_id = m.session_id
+         )
+         SELECT session_id, base FROM head",
+    ),
+    plain_columns: 9,
     postgres_one: Sql::both(
         "WITH head AS (
              UPDATE session_heads h
@@ -110,12 +131,12 @@ static APPEND: AppendSql = AppendSql {
          )
          SELECT session_id, last_seq - 1 FROM head",
     ),
+    sqlite_last: Sql::both("SELECT last_seq FROM session_heads WHERE tenant_id = $1 AND session_id = $2"),
     sqlite_count: Sql::both(
         "UPDATE session_heads
          SET last_seq = last_seq + $3, message_count = message_count + $3,
              last_message_at = MAX(COALESCE(last_message_at, $4), $4)
-         WHERE tenant_id = $1 AND session_id = $2
-         RETURNING last_seq - $3",
+         WHERE tenant_id = $1 AND session_id = $2",
     ),
     sqlite_insert: Sql::both(
         "INSERT INTO messages (tenant_id, seq, session_id, created_at, updated_at, id, role, type, is_streaming,

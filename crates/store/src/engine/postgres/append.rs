@@ -7,7 +7,7 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::{
-    super::{AppendSql, Value},
+    super::{PostgresAppend, Value},
     encode::{ColumnArray, NumberArray, TimeArray, UuidArray},
     error::Fault,
     link::{Link, Ready},
@@ -31,7 +31,7 @@ struct Group<'a> {
 impl<'a> Group<'a> {
     /// # Errors
     /// [`Error::Invalid`] for rows that do not begin with the parent's id and a time or differ in length.
-    fn new(tenant: TenantId, rows: &'a [&'a [Value]]) -> Result<Self> {
+    fn new(tenant: TenantId, rows: &'a [&'a [Value]], columns: usize) -> Result<Self> {
         // Parents in the order of their ids: every writer locks them in the same order.
         let mut parents: Vec<(Uuid, Timestamp, i64)> = Vec::with_capacity(rows.len().min(64));
         let mut known: HashMap<Uuid, usize> = HashMap::with_capacity(rows.len());
@@ -55,7 +55,7 @@ impl<'a> Group<'a> {
             counts: NumberArray(parents.iter().map(|(.., count)| *count).collect()),
             latest: TimeArray(parents.iter().map(|(_, latest, _)| *latest).collect()),
             places: NumberArray(places),
-            columns: (0..width).map(|column| ColumnArray { rows, column }).collect(),
+            columns: (0..columns.min(width)).map(|column| ColumnArray { rows, column }).collect(),
         })
     }
 
@@ -74,23 +74,28 @@ fn parent_and_time(row: &[Value], width: usize) -> Result<(Uuid, Timestamp)> {
     }
 }
 
-/// Appends `rows` in one statement, `ready` from [`AppendSql::postgres_for`] their number; the number of each,
-/// `None` where the parent is missing.
+/// Appends `rows` in one statement, the one that [`AppendSql::postgres_for`] gives for them, made `ready`; the
+/// number of each, `None` where the parent is missing.
+///
+/// [`AppendSql::postgres_for`]: super::super::AppendSql::postgres_for
 pub(super) async fn append(
     link: &Link,
     ready: &Ready,
-    sql: &AppendSql,
+    statement: PostgresAppend<'_>,
     tenant: TenantId,
     rows: &[&[Value]],
 ) -> Result<Vec<Option<i64>>, Fault> {
-    if let [row] = rows {
-        let tenant = Value::from(tenant);
-        let params: Vec<&Value> = std::iter::once(&tenant).chain(*row).collect();
-        let base: Vec<(Uuid, i64)> = link.rows(sql.postgres_one.postgres(), ready, params).await?;
-        return Ok(vec![base.first().map(|(_, base)| base + 1)]);
-    }
-    let group = Group::new(tenant, rows).map_err(Fault::Unfit)?;
-    let bases: Vec<(Uuid, i64)> = link.rows(sql.postgres.postgres(), ready, group.parameters()).await?;
+    let columns = match (statement, rows) {
+        (PostgresAppend::Arrays(_, columns), _) => columns,
+        (PostgresAppend::One(_), rows) => {
+            let tenant = Value::from(tenant);
+            let params: Vec<&Value> = std::iter::once(&tenant).chain(rows.iter().copied().flatten()).collect();
+            let base: Vec<(Uuid, i64)> = link.rows(statement.text(), ready, params).await?;
+            return Ok(vec![base.first().map(|(_, base)| base + 1)]);
+        }
+    };
+    let group = Group::new(tenant, rows, columns).map_err(Fault::Unfit)?;
+    let bases: Vec<(Uuid, i64)> = link.rows(statement.text(), ready, group.parameters()).await?;
     let bases: HashMap<Uuid, i64> = bases.into_iter().collect();
     Ok(rows
         .iter()

@@ -367,8 +367,9 @@ async fn once(
     tenant: TenantId,
     rows: &[&[Value]],
 ) -> Result<Vec<Option<i64>>, Fault> {
-    let text = sql.postgres_for(rows.len()).postgres();
+    let statement = sql.postgres_for(rows);
+    let text = statement.text();
     let link = lane.link().await?;
     let ready = shared.ready_on_lane(&link, text, rows.len()).await?;
-    append::append(&link, &ready, sql, tenant, rows).await.inspect_err(|fault| link.forget_if_stale(text, fault))
+    append::append(&link, &ready, statement, tenant, rows).await.inspect_err(|fault| link.forget_if_stale(text, fault))
 }

@@ -266,10 +266,11 @@ impl Shared {
         tenant: TenantId,
         rows: &[&[Value]],
     ) -> Result<Vec<Option<i64>>, Fault> {
-        let text = sql.postgres_for(rows.len()).postgres();
+        let statement = sql.postgres_for(rows);
+        let text = statement.text();
         let mut lease = self.lease().await?;
         let ready = lease.ready(text, 1, false).await?;
-        let numbers = append::append(&lease, &ready, sql, tenant, rows).await;
+        let numbers = append::append(&lease, &ready, statement, tenant, rows).await;
         let numbers = numbers.inspect_err(|fault| lease.forget_if_stale(text, fault));
         lease.leaves(Left::Nothing);
         numbers

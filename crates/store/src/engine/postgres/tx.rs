@@ -119,13 +119,14 @@ impl PostgresTx {
         let mut state = self.state.lock().await;
         let mut numbers = Vec::with_capacity(rows.len());
         for chunk in append::statements(&rows) {
-            let text = sql.postgres_for(chunk.len()).postgres();
             let started = Instant::now();
             let rows: Vec<&[Value]> = chunk.iter().map(Vec::as_slice).collect();
+            let statement = sql.postgres_for(&rows);
+            let text = statement.text();
             let outcome = state
                 .run(async |lease| {
                     let ready = lease.ready(text, 1, true).await?;
-                    append::append(lease, &ready, sql, tenant, &rows).await
+                    append::append(lease, &ready, statement, tenant, &rows).await
                 })
                 .await;
             numbers.extend(self.shared.logged(started, text, outcome, |rows| rows.len() as u64)?);

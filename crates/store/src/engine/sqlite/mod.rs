@@ -7,6 +7,7 @@ mod batch;
 mod checkpoint;
 mod codec;
 mod connection;
+mod keeper;
 mod reader;
 mod tx;
 mod writer;
@@ -68,6 +69,8 @@ impl Sqlite {
     async fn fetch_unlogged<T: FromRow>(&self, sql: &Sql, params: &[Value]) -> Result<Vec<T>> {
         let Some(readers) = &self.0.readers else { return self.fetch_on_writer(sql, params).await };
         let limit = self.0.config.statement_timeout;
+        // A caller that finds everything at once would never let another task run.
+        tokio::task::consume_budget().await;
         let reader = readers.acquire().await?;
         let read = if sql.is_short() {
             reader.fetch_all(sql.sqlite(), params, limit)?
@@ -188,7 +191,7 @@ fn open(config: &Arc<Config>) -> Result<(Writer, Option<Arc<Readers>>)> {
     };
     let helper = Session::open(&target, config, Role::Writer)?;
     let checkpointer = Checkpointer::start(&mut session, helper)?;
-    let readers = Readers::new(target, Arc::clone(config));
+    let readers = Readers::new(target, Arc::clone(config), checkpointer.log_pages())?;
     Ok((Writer::start(session, Some(checkpointer), config)?, Some(readers)))
 }
 
@@ -275,11 +278,14 @@ struct Parent<'a> {
 impl Parent<'_> {
     fn count(&mut self, session: &Session, sql: &AppendSql, tenant: &Value) -> Result<()> {
         let map = |cause| session.error(cause);
-        let mut count = session.connection.prepare_cached(sql.sqlite_count.sqlite()).map_err(map)?;
-        let rows = Value::I64(self.rows);
-        codec::bind_all(&mut count, [tenant, self.id, &rows, self.latest].into_iter()).map_err(map)?;
-        let before = codec::collect::<(i64,)>(&mut count, map)?;
-        self.next = before.first().map(|(before,)| before + 1);
+        let prepare = |sql: &Sql| session.connection.prepare_cached(sql.sqlite()).map_err(map);
+        let mut last = prepare(&sql.sqlite_last)?;
+        codec::bind_all(&mut last, [tenant, self.id].into_iter()).map_err(map)?;
+        let Some((last,)) = codec::collect::<(i64,)>(&mut last, map)?.pop() else { return Ok(()) };
+        let mut count = prepare(&sql.sqlite_count)?;
+        codec::bind_all(&mut count, [tenant, self.id, &Value::I64(self.rows), self.latest].into_iter()).map_err(map)?;
+        count.raw_execute().map_err(map)?;
+        self.next = Some(last + 1);
         Ok(())
     }
 

@@ -1,46 +1,80 @@
 //! Reader connections: opened as they are needed, kept, and handed to one reader at a time.
+//!
+//! Each lies in a slot, and a thread goes to its own slot first. Threads that read at once then share nothing
+//! that either of them writes to: no queue, no counter, no lock.
 
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use agentkeep_core::{Error, Result};
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
 
 use super::{
     super::{Config, FromRow, PoolGauges, Value},
     codec,
     connection::{Role, Session, Target},
+    keeper::{Keeper, Reads},
 };
 
 /// The readers of one database file.
 pub(super) struct Readers {
     target: Target,
     config: Arc<Config>,
-    free: Mutex<Vec<Free>>,
-    permits: Arc<Semaphore>,
-    size: usize,
-    open: AtomicUsize,
-    waiting: AtomicUsize,
+    slots: Box<[Arc<Slot>]>,
+    queue: Arc<Queue>,
+    keeper: Keeper,
 }
 
-/// A connection that is free, and the thread that used it last: there its pages are still in the cache of the
-/// processor.
-struct Free {
-    thread: usize,
-    session: Session,
+/// Who waits for a slot.
+#[derive(Default)]
+struct Queue {
+    waiting: AtomicUsize,
+    freed: Notify,
+    closed: AtomicBool,
 }
+
+/// A place for one connection. Its own cache line: what one thread does with its slot costs no other.
+#[repr(align(128))]
+struct Slot {
+    state: AtomicU8,
+    session: Mutex<Option<Session>>,
+    reads: Reads,
+    queue: Arc<Queue>,
+}
+
+/// No connection yet.
+const EMPTY: u8 = 0;
+/// A connection that nobody uses.
+const FREE: u8 = 1;
+/// On loan.
+const TAKEN: u8 = 2;
 
 /// A reader on loan; it goes back when dropped.
 pub(super) struct Reader {
     session: Option<Session>,
-    readers: Arc<Readers>,
-    _permit: OwnedSemaphorePermit,
+    slot: Arc<Slot>,
+}
+
+/// A place in the queue; it is left when dropped, also by a caller that goes away.
+struct Place<'a>(&'a Queue);
+
+impl<'a> Place<'a> {
+    fn new(queue: &'a Queue) -> Self {
+        queue.waiting.fetch_add(1, Ordering::SeqCst);
+        Self(queue)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// What came of a statement that was tried on a reader.
@@ -50,82 +84,130 @@ pub(super) enum Read<T> {
     Writes,
 }
 
+impl Slot {
+    /// Takes the slot if it is in that state.
+    fn take(&self, state: u8) -> bool {
+        self.state.load(Ordering::Relaxed) == state
+            && self.state.compare_exchange(state, TAKEN, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+    }
+
+    /// Gives the slot back, with the connection or without.
+    fn give(&self, session: Option<Session>) {
+        let session = session.filter(|_| !self.queue.closed.load(Ordering::SeqCst));
+        let state = if session.is_some() { FREE } else { EMPTY };
+        *self.session.lock() = session;
+        self.state.store(state, Ordering::SeqCst);
+        if self.queue.waiting.load(Ordering::SeqCst) > 0 {
+            self.queue.freed.notify_one();
+        }
+        if self.queue.closed.load(Ordering::SeqCst) {
+            // Closed in between: nobody looks into the slot any more.
+            self.session.lock().take();
+        }
+    }
+}
+
 impl Readers {
-    pub(super) fn new(target: Target, config: Arc<Config>) -> Arc<Self> {
-        let size = config.pool_max.max(1);
-        Arc::new(Self {
-            target,
-            config,
-            free: Mutex::new(Vec::with_capacity(size)),
-            permits: Arc::new(Semaphore::new(size)),
-            size,
-            open: AtomicUsize::new(0),
-            waiting: AtomicUsize::new(0),
+    /// `log` is the length of the write-ahead log as of this process' last commit.
+    pub(super) fn new(target: Target, config: Arc<Config>, log: Arc<AtomicU32>) -> Result<Arc<Self>> {
+        let queue = Arc::new(Queue::default());
+        let slot = |_| {
+            Arc::new(Slot {
+                state: AtomicU8::new(EMPTY),
+                session: Mutex::new(None),
+                reads: Reads::default(),
+                queue: Arc::clone(&queue),
+            })
+        };
+        let slots = (0..config.pool_max.max(1)).map(slot).collect();
+        let keeper = Keeper::start(target.clone(), Arc::clone(&config), log)?;
+        Ok(Arc::new(Self { target, config, slots, queue, keeper }))
+    }
+
+    pub(super) async fn acquire(&self) -> Result<Reader> {
+        // Who waits comes first.
+        let slot = match self.queue.waiting.load(Ordering::Relaxed) {
+            0 => self.take(),
+            _ => None,
+        };
+        let slot = match slot {
+            Some(slot) => slot,
+            None => self.wait().await?,
+        };
+        if self.queue.closed.load(Ordering::SeqCst) {
+            slot.give(None);
+            return Err(closed());
+        }
+        let kept = slot.session.lock().take();
+        let session = match kept {
+            Some(session) => session,
+            None => Session::open(&self.target, &self.config, Role::Reader).inspect_err(|_| slot.give(None))?,
+        };
+        self.keeper.read(&slot.reads);
+        Ok(Reader { session: Some(session), slot })
+    }
+
+    /// A slot that nobody uses: this thread's own, else one with an open connection, else any.
+    fn take(&self) -> Option<Arc<Slot>> {
+        let own = &self.slots[this_thread() % self.slots.len()];
+        if own.take(FREE) || own.take(EMPTY) {
+            return Some(Arc::clone(own));
+        }
+        [FREE, EMPTY].iter().find_map(|state| self.slots.iter().find(|slot| slot.take(*state))).map(Arc::clone)
+    }
+
+    async fn wait(&self) -> Result<Arc<Slot>> {
+        let started = Instant::now();
+        let place = Place::new(&self.queue);
+        let turn = tokio::time::timeout(self.config.acquire_timeout, self.turn()).await;
+        drop(place);
+        turn.unwrap_or_else(|_| {
+            let gauges = self.gauges();
+            Err(Error::PoolTimeout {
+                size: gauges.size,
+                in_use: gauges.in_use,
+                waiting: gauges.waiting,
+                waited: started.elapsed(),
+            })
         })
     }
 
-    pub(super) async fn acquire(self: &Arc<Self>) -> Result<Reader> {
-        let permit = match Arc::clone(&self.permits).try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(_) => self.wait().await?,
-        };
-        // Not in one expression: the guard of the list must not be held while a connection is opened.
-        let free = self.take_free();
-        let session = match free {
-            Some(session) => session,
-            None => {
-                let session = Session::open(&self.target, &self.config, Role::Reader)?;
-                self.open.fetch_add(1, Ordering::Relaxed);
-                session
+    async fn turn(&self) -> Result<Arc<Slot>> {
+        loop {
+            let mut freed = std::pin::pin!(self.queue.freed.notified());
+            // First into the queue, then a look: what is given back from now on is told.
+            freed.as_mut().enable();
+            if self.queue.closed.load(Ordering::SeqCst) {
+                return Err(closed());
             }
-        };
-        Ok(Reader { session: Some(session), readers: Arc::clone(self), _permit: permit })
-    }
-
-    fn take_free(&self) -> Option<Session> {
-        let mut free = self.free.lock();
-        let thread = this_thread();
-        let index = free.iter().rposition(|free| free.thread == thread).or(free.len().checked_sub(1))?;
-        Some(free.swap_remove(index).session)
-    }
-
-    async fn wait(&self) -> Result<OwnedSemaphorePermit> {
-        let started = Instant::now();
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        let permit = tokio::time::timeout(self.config.acquire_timeout, Arc::clone(&self.permits).acquire_owned()).await;
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
-        match permit {
-            Ok(Ok(permit)) => Ok(permit),
-            Ok(Err(_)) => Err(closed()),
-            Err(_) => {
-                let gauges = self.gauges();
-                Err(Error::PoolTimeout {
-                    size: self.size,
-                    in_use: gauges.in_use,
-                    waiting: gauges.waiting,
-                    waited: started.elapsed(),
-                })
+            if let Some(slot) = self.take() {
+                return Ok(slot);
             }
+            freed.await;
         }
     }
 
     pub(super) fn gauges(&self) -> PoolGauges {
-        let in_use = self.size.saturating_sub(self.permits.available_permits());
-        let open = self.open.load(Ordering::Relaxed);
+        let count = |state| self.slots.iter().filter(|slot| slot.state.load(Ordering::Relaxed) == state).count();
+        let (in_use, idle) = (count(TAKEN), count(FREE));
         PoolGauges {
-            size: self.size,
-            open,
+            size: self.slots.len(),
+            open: in_use + idle,
             in_use,
-            idle: open.saturating_sub(in_use),
-            waiting: self.waiting.load(Ordering::Relaxed),
+            idle,
+            waiting: self.queue.waiting.load(Ordering::Relaxed),
             queued_writes: 0,
         }
     }
 
     /// Lets nobody in any more and closes what is free.
     pub(super) fn close(&self) {
-        self.permits.close();
-        self.free.lock().clear();
+        self.queue.closed.store(true, Ordering::SeqCst);
+        self.queue.freed.notify_waiters();
+        self.keeper.close();
+        for slot in self.slots.iter().filter(|slot| slot.take(FREE)) {
+            slot.give(None);
+        }
     }
 }
 
@@ -150,11 +232,7 @@ impl Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        if let Some(session) = self.session.take()
-            && !self.readers.permits.is_closed()
-        {
-            self.readers.free.lock().push(Free { thread: this_thread(), session });
-        }
+        self.slot.give(self.session.take());
     }
 }
 

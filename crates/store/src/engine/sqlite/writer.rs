@@ -1,19 +1,21 @@
-//! The one thread that writes.
+//! The one connection that writes, and its thread.
 //!
 //! Writes that wait are run in one transaction and acknowledged after its commit, so that the cost of
-//! waiting for the disk is shared; a lone write is committed at once. A write that fails alone is undone
+//! waiting for the disk is shared. A lone write is committed at once, by its caller: to wake a thread and be
+//! woken by it costs as much as the commit on a fast disk. A write that fails alone is undone
 //! alone; where that is not certain, the whole group is undone and its writes are run one by one.
 
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
         mpsc,
     },
     time::{Duration, Instant},
 };
 
 use agentkeep_core::{Error, Result};
+use parking_lot::Mutex;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
@@ -30,6 +32,13 @@ const LARGEST_GROUP: usize = 512;
 /// How long the writer looks for another job before it sleeps.
 const LOOK_FOR_MORE: Duration = Duration::from_micros(60);
 
+/// When nobody has written for so long, there is time for the log: somebody who waits for a disk or a model may
+/// be back sooner.
+const IDLE_AFTER: Duration = Duration::from_millis(20);
+
+/// A commit that takes no longer than this, in microseconds, may be waited for on the thread of an async task.
+const FAST_COMMIT: u32 = 1_000;
+
 /// What the writer is asked to do.
 pub(super) enum Job {
     Write(Box<dyn Write>),
@@ -37,6 +46,8 @@ pub(super) enum Job {
     Begin(oneshot::Sender<Result<SqliteTx>>),
     /// Hand the connection over for work on the schema until its user is done.
     Dedicate(oneshot::Sender<Result<SqliteTx>>),
+    /// See to the log once nobody writes.
+    Watch,
     Close(oneshot::Sender<()>),
 }
 
@@ -76,7 +87,7 @@ struct Task<T, F> {
 }
 
 /// Makes a write of a function. `clean` says that a failure of it leaves nothing behind: a single statement.
-pub(super) fn write<T, F>(clean: bool, work: F) -> (Job, Ticket<T>)
+pub(super) fn write<T, F>(clean: bool, work: F) -> (Box<dyn Write>, Ticket<T>)
 where
     T: Send + 'static,
     F: FnMut(&Session) -> Result<T> + Send + 'static,
@@ -84,7 +95,7 @@ where
     let (reply, receiver) = oneshot::channel();
     let claimed = Arc::new(AtomicBool::new(false));
     let task = Task { work, clean, result: None, claimed: Arc::clone(&claimed), reply };
-    (Job::Write(Box::new(task)), Ticket { receiver, claimed })
+    (Box::new(task), Ticket { receiver, claimed })
 }
 
 impl<T, F> Write for Task<T, F>
@@ -129,55 +140,123 @@ fn copy(error: &Error) -> Error {
     }
 }
 
-/// The way to the writer thread.
+/// The way to the connection that writes: through the writer thread, or, when nobody else writes, at once.
 pub(super) struct Writer {
     jobs: mpsc::Sender<Job>,
-    queued: Arc<AtomicUsize>,
+    shared: Arc<Shared>,
     patience: Duration,
+}
+
+/// What the callers and the writer thread share.
+struct Shared {
+    /// Taken out when the database is closed.
+    core: Mutex<Option<Core>>,
+    /// Jobs that were handed to the thread and not taken up yet.
+    queued: AtomicUsize,
+    /// Writes between their call and their answer.
+    callers: AtomicUsize,
+    /// Whether the thread looks at the log from time to time.
+    watching: AtomicBool,
+    /// What a commit has taken lately, in microseconds.
+    commit_time: AtomicU32,
+}
+
+/// Counts a caller for as long as it lives.
+struct Caller<'a>(&'a Shared);
+
+impl<'a> Caller<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        shared.callers.fetch_add(1, Ordering::Relaxed);
+        Self(shared)
+    }
+
+    /// Whether nobody else writes, as far as can be seen.
+    fn is_alone(&self) -> bool {
+        self.0.callers.load(Ordering::Relaxed) == 1 && self.0.queued.load(Ordering::Relaxed) == 0
+    }
+}
+
+impl Drop for Caller<'_> {
+    fn drop(&mut self) {
+        self.0.callers.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Writer {
     /// Starts the thread.
     pub(super) fn start(session: Session, checkpointer: Option<Checkpointer>, config: &Config) -> Result<Self> {
         let (jobs, inbox) = mpsc::channel();
-        let queued = Arc::new(AtomicUsize::new(0));
-        let thread = Thread {
+        let core = Core {
             session,
-            inbox,
-            queued: Arc::clone(&queued),
+            last_commit: Instant::now(),
             checkpointer,
             statement_timeout: config.statement_timeout,
             log: StatementLog::new(config),
         };
+        let shared = Arc::new(Shared {
+            core: Mutex::new(Some(core)),
+            queued: AtomicUsize::new(0),
+            callers: AtomicUsize::new(0),
+            watching: AtomicBool::new(false),
+            commit_time: AtomicU32::new(0),
+        });
+        let thread = Thread { inbox, shared: Arc::clone(&shared) };
         std::thread::Builder::new()
             .name("agentkeep-writer".into())
             .spawn(move || thread.run())
             .map_err(|error| Error::database(format!("the writer thread did not start: {error}")))?;
-        Ok(Self { jobs, queued, patience: config.acquire_timeout })
+        Ok(Self { jobs, shared, patience: config.acquire_timeout })
     }
 
     pub(super) fn queued(&self) -> usize {
-        self.queued.load(Ordering::Relaxed)
+        self.shared.queued.load(Ordering::Relaxed)
     }
 
     fn send(&self, job: Job) -> Result<()> {
-        self.queued.fetch_add(1, Ordering::Relaxed);
+        self.shared.queued.fetch_add(1, Ordering::Relaxed);
         self.jobs.send(job).map_err(|_| {
-            self.queued.fetch_sub(1, Ordering::Relaxed);
+            self.shared.queued.fetch_sub(1, Ordering::Relaxed);
             super::reader::closed()
         })
     }
 
-    /// Hands a write over and waits until it is durable. Gives up, with nothing written, when its turn does
-    /// not come in time; once its turn has come it is written even if the caller goes away.
-    pub(super) async fn run<T>(&self, (job, mut ticket): (Job, Ticket<T>)) -> Result<T> {
-        self.send(job)?;
+    /// Runs a write and waits until it is durable: on the caller's thread when nobody else writes and the disk
+    /// is fast, else together with what waits. Gives up, with nothing written, when its turn does not come in
+    /// time; once its turn has come it is written even if the caller goes away.
+    pub(super) async fn run<T>(&self, (write, mut ticket): (Box<dyn Write>, Ticket<T>)) -> Result<T> {
+        let caller = Caller::new(&self.shared);
+        let waiting = match self.at_once(&caller, write).await {
+            None => return ticket.receiver.await.unwrap_or_else(|_| Err(super::reader::closed())),
+            Some(write) => write,
+        };
+        self.send(Job::Write(waiting))?;
         let answer = match tokio::time::timeout(self.patience, &mut ticket.receiver).await {
             Ok(answer) => answer,
             Err(_) if !ticket.claimed.swap(true, Ordering::AcqRel) => return Err(self.timed_out()),
             Err(_) => ticket.receiver.await,
         };
         answer.unwrap_or_else(|_| Err(super::reader::closed()))
+    }
+
+    /// Runs a write here and now, which saves it two changes of thread; gives it back when it has to wait for
+    /// others, or others would have to wait for it.
+    async fn at_once(&self, caller: &Caller<'_>, write: Box<dyn Write>) -> Option<Box<dyn Write>> {
+        if self.shared.commit_time.load(Ordering::Relaxed) > FAST_COMMIT || !caller.is_alone() {
+            return Some(write);
+        }
+        // Tasks that are ready to write as well come forward now; their commits are then shared.
+        tokio::task::yield_now().await;
+        if !caller.is_alone() {
+            return Some(write);
+        }
+        let Some(mut guard) = self.shared.core.try_lock() else { return Some(write) };
+        let Some(core) = guard.as_mut() else { return Some(write) };
+        let left = core.at_once(write, &self.shared.commit_time);
+        core.after_commit();
+        if core.has_work() && !self.shared.watching.swap(true, Ordering::Relaxed) {
+            let _ = self.send(Job::Watch);
+        }
+        left
     }
 
     pub(super) async fn begin(&self) -> Result<SqliteTx> {
@@ -211,40 +290,40 @@ impl Writer {
 }
 
 struct Thread {
-    session: Session,
     inbox: mpsc::Receiver<Job>,
-    queued: Arc<AtomicUsize>,
-    checkpointer: Option<Checkpointer>,
-    statement_timeout: Duration,
-    log: StatementLog,
+    shared: Arc<Shared>,
 }
 
 impl Thread {
-    fn run(mut self) {
+    fn run(self) {
         let mut next = None;
         while let Some(job) = next.take().or_else(|| self.receive()) {
+            let mut guard = self.shared.core.lock();
+            let Some(core) = guard.as_mut() else { return };
             match job {
-                Job::Write(write) => next = self.group(write),
-                Job::Begin(reply) => tx::serve(&self.session, reply, self.statement_timeout, &self.log),
-                Job::Dedicate(reply) => tx::serve_dedicated(&self.session, reply, &self.log),
+                Job::Write(write) => {
+                    next = core.group(write, || self.receive_waiting(), &self.shared.commit_time);
+                }
+                Job::Begin(reply) => tx::serve(&core.session, reply, core.statement_timeout, &core.log),
+                Job::Dedicate(reply) => tx::serve_dedicated(&core.session, reply, &core.log),
+                Job::Watch => {}
                 Job::Close(reply) => {
-                    if let Some(checkpointer) = self.checkpointer.take() {
-                        checkpointer.close(&self.session);
+                    if let Some(checkpointer) = core.checkpointer.take() {
+                        checkpointer.close(&core.session);
                     }
-                    drop(self.session);
+                    guard.take();
                     let _ = reply.send(());
                     return;
                 }
             }
-            if let Some(checkpointer) = &mut self.checkpointer {
-                checkpointer.after_commit(&self.session);
-            }
+            core.after_commit();
         }
+        // Nobody can ask for anything any more.
+        self.shared.core.lock().take();
     }
 
-    fn receive(&mut self) -> Option<Job> {
-        // Callers that were just answered often come back at once. Only when none does is nobody waiting: then
-        // there is time for the log.
+    fn receive(&self) -> Option<Job> {
+        // Callers that were just answered often come back at once.
         let until = Instant::now() + LOOK_FOR_MORE;
         while Instant::now() < until {
             if let Some(job) = self.receive_waiting() {
@@ -252,23 +331,76 @@ impl Thread {
             }
             std::hint::spin_loop();
         }
-        if let Some(checkpointer) = &mut self.checkpointer {
-            checkpointer.when_idle(&self.session);
+        let job = self.sleep();
+        self.shared.queued.fetch_sub(usize::from(job.is_some()), Ordering::Relaxed);
+        job
+    }
+
+    /// Waits for a job. When nobody has written for a while there is time for the log.
+    fn sleep(&self) -> Option<Job> {
+        loop {
+            let watch = self.shared.core.lock().as_mut().is_some_and(Core::has_work);
+            self.shared.watching.store(watch, Ordering::Relaxed);
+            if !watch {
+                return self.inbox.recv().ok();
+            }
+            match self.inbox.recv_timeout(IDLE_AFTER) {
+                Ok(job) => return Some(job),
+                Err(mpsc::RecvTimeoutError::Disconnected) => return None,
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    if let Some(core) = self.shared.core.lock().as_mut() {
+                        core.when_idle();
+                    }
+                }
+            }
         }
-        let job = self.inbox.recv().ok()?;
-        self.queued.fetch_sub(1, Ordering::Relaxed);
-        Some(job)
     }
 
     fn receive_waiting(&self) -> Option<Job> {
         let job = self.inbox.try_recv().ok()?;
-        self.queued.fetch_sub(1, Ordering::Relaxed);
+        self.shared.queued.fetch_sub(1, Ordering::Relaxed);
         Some(job)
+    }
+}
+
+/// The connection that writes.
+struct Core {
+    session: Session,
+    last_commit: Instant,
+    checkpointer: Option<Checkpointer>,
+    statement_timeout: Duration,
+    log: StatementLog,
+}
+
+impl Core {
+    /// Whether the log wants to be seen to.
+    fn has_work(&mut self) -> bool {
+        self.checkpointer.as_mut().is_some_and(Checkpointer::has_work)
+    }
+
+    fn after_commit(&mut self) {
+        if let Some(checkpointer) = &mut self.checkpointer {
+            checkpointer.after_commit(&self.session);
+        }
+    }
+
+    /// Sees to the log if nobody writes.
+    fn when_idle(&mut self) {
+        if let Some(checkpointer) = &mut self.checkpointer
+            && self.last_commit.elapsed() >= IDLE_AFTER
+        {
+            checkpointer.when_idle(&self.session);
+        }
     }
 
     /// Runs `first` and every write that waits behind it in one transaction. Gives back a job that came
     /// and is no write.
-    fn group(&self, first: Box<dyn Write>) -> Option<Job> {
+    fn group(
+        &mut self,
+        first: Box<dyn Write>,
+        receive_waiting: impl Fn() -> Option<Job>,
+        commit_time: &AtomicU32,
+    ) -> Option<Job> {
         let started = Instant::now();
         let mut group = Vec::new();
         let mut other = None;
@@ -284,7 +416,7 @@ impl Thread {
                 group.push(write);
             }
             if group.len() < LARGEST_GROUP && !dirty {
-                match self.receive_waiting() {
+                match receive_waiting() {
                     Some(Job::Write(write)) => next = Some(write),
                     job => other = job,
                 }
@@ -295,29 +427,52 @@ impl Thread {
             group.into_iter().for_each(|write| self.alone(write));
         } else {
             let rows = group.len() as u64;
-            let committed = begun.and_then(|()| self.commit());
+            let committed = begun.and_then(|()| self.commit(commit_time));
             self.log.record(started, "(group of writes)", committed.as_ref().map(|()| rows));
             group.into_iter().for_each(|write| write.finish(committed.as_ref().copied()));
         }
         other
     }
 
-    fn alone(&self, mut write: Box<dyn Write>) {
-        let committed = self.control("BEGIN IMMEDIATE").and_then(|()| {
-            self.session.limit(self.statement_timeout);
-            match write.run(&self.session) {
-                Outcome::Done => self.commit(),
-                _ => {
-                    self.undo();
-                    Ok(())
-                }
-            }
-        });
+    /// Runs one write, unless another process is writing: then it comes back.
+    fn at_once(&mut self, mut write: Box<dyn Write>, commit_time: &AtomicU32) -> Option<Box<dyn Write>> {
+        let started = Instant::now();
+        if self.session.without_waiting(|| self.control("BEGIN IMMEDIATE")).is_err() {
+            // The thread waits for the lock, or says what is wrong.
+            return Some(write);
+        }
+        let committed = self.written(&mut *write, commit_time);
+        self.log.record(started, "(lone write)", committed.as_ref().map(|()| 1));
+        write.finish(committed.as_ref().copied());
+        None
+    }
+
+    /// Runs one write of a group that was undone.
+    fn alone(&mut self, mut write: Box<dyn Write>) {
+        let committed = self.control("BEGIN IMMEDIATE").and_then(|()| self.written(&mut *write, &AtomicU32::new(0)));
         write.finish(committed.as_ref().copied());
     }
 
-    fn commit(&self) -> Result<()> {
-        self.control("COMMIT").inspect_err(|_| self.undo())
+    /// Runs a write in the transaction that is open, and ends that.
+    fn written(&mut self, write: &mut dyn Write, commit_time: &AtomicU32) -> Result<()> {
+        self.session.limit(self.statement_timeout);
+        match write.run(&self.session) {
+            Outcome::Done => self.commit(commit_time),
+            Outcome::FailedClean | Outcome::FailedDirty => {
+                self.undo();
+                Ok(())
+            }
+        }
+    }
+
+    fn commit(&mut self, commit_time: &AtomicU32) -> Result<()> {
+        let started = Instant::now();
+        let committed = self.control("COMMIT").inspect_err(|_| self.undo());
+        self.last_commit = Instant::now();
+        let (took, before) = ((self.last_commit - started).as_micros(), commit_time.load(Ordering::Relaxed));
+        let took = u32::try_from(took).unwrap_or(u32::MAX / 8).min(u32::MAX / 8);
+        commit_time.store((before * 7 + took) / 8, Ordering::Relaxed);
+        committed
     }
 
     fn undo(&self) {

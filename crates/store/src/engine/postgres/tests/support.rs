@@ -149,7 +149,26 @@ pub(super) static APPEND: AppendSql = AppendSql {
         )
         SELECT session_id, last_seq - 1 FROM parent",
     ),
+    postgres_plain: Sql::both(
+        "WITH parents AS (
+            UPDATE session_heads AS s
+            SET last_seq = s.last_seq + g.rows, message_count = s.message_count + g.rows,
+                last_message_at = greatest(s.last_message_at, g.latest)
+            FROM unnest($2::uuid[], $3::int8[], $4::timestamptz[]) AS g(session_id, rows, latest)
+            WHERE s.tenant_id = $1 AND s.session_id = g.session_id
+            RETURNING s.session_id, s.last_seq - g.rows AS base
+        ), written AS (
+            INSERT INTO messages(tenant_id, session_id, seq, created_at, id, role, content)
+            SELECT $1, r.session_id, parents.base + r.place, r.at, r.id, r.role, r.content
+            FROM unnest($5::int8[], $6::uuid[], $7::timestamptz[], $8::uuid[], $9::text[], $10::text[])
+                AS r(place, session_id, at, id, role, content)
+            JOIN parents ON parents.session_id = r.session_id
+        )
+        SELECT session_id, base FROM parents",
+    ),
+    plain_columns: 5,
     sqlite_insert: Sql::both(""),
+    sqlite_last: Sql::both(""),
     sqlite_count: Sql::both(""),
 };
 
