@@ -11,6 +11,7 @@ mod failure;
 mod output;
 mod settings;
 mod transcript;
+mod work;
 
 use std::{io, process::ExitCode};
 
@@ -24,6 +25,7 @@ use crate::{
     failure::{Failure, Outcome},
     output::Output,
     settings::{Global, Settings},
+    work::Work,
 };
 
 const ABOUT: &str = "The state of AI agents, kept: conversations, messages, memories, on SQLite or PostgreSQL";
@@ -74,7 +76,8 @@ fn command() -> Command {
         .arg_required_else_help(true)
         .subcommand(Import::augment_args(Command::new("import")))
         .subcommand(Export::augment_args(Command::new("export")))
-        .subcommand(Db::augment_args(Command::new("db")));
+        .subcommand(Db::augment_args(Command::new("db")))
+        .subcommand(Work::augment_args(Command::new("work")));
     let entities = entity::ENTITIES.iter().map(|entity| match entity.name {
         "sessions" => entity.command().subcommand(transcript::command()),
         _ => entity.command(),
@@ -90,6 +93,7 @@ async fn run(global: &Global, name: &str, matches: &clap::ArgMatches, output: &O
         "import" => parsed::<Import>(matches)?.run(settings, output).await,
         "export" => parsed::<Export>(matches)?.run(settings, output).await,
         "db" => parsed::<Db>(matches)?.run(settings, output).await,
+        "work" => parsed::<Work>(matches)?.run(settings, output).await,
         name => {
             let entity = entity::ENTITIES.iter().find(|entity| entity.name == name);
             let entity = entity.ok_or_else(|| Failure::usage(format!("unknown command {name}")))?;

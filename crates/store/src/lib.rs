@@ -9,6 +9,7 @@ mod migrate;
 mod repo;
 mod store;
 mod wake;
+mod worker;
 
 pub use admin::{Admin, Health};
 pub use agentkeep_core as core;
@@ -18,8 +19,9 @@ pub use migrate::{
     PlannedStatement, SchemaHealth,
 };
 pub use repo::{
-    AgentMcpServers, AgentVersions, Agents, Approvals, Artifacts, Budgets, Checkpoints, Deployments, Failure, Jobs,
-    Ledger, McpServers, Memories, Messages, Metrics, Preferences, Prices, Prompts, Retry, RoutingDecisions, Sessions,
-    TeamMembers, Teams, Tenants, Users,
+    AgentMcpServers, AgentVersions, Agents, Approvals, Artifacts, Budgets, Checkpoints, Deployments, Failure,
+    JobSchedules, Jobs, Ledger, McpServers, Memories, Messages, Metrics, Preferences, Prices, Prompts, Retry,
+    RoutingDecisions, Sessions, TeamMembers, Teams, Tenants, Users,
 };
 pub use store::{Store, TenantStore};
+pub use worker::{HandlerError, JobContext, Outcome, Worker, WorkerOptions};

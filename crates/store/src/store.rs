@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use agentkeep_core::{Clock, IdGenerator, Result, SystemClock, TenantId, Timestamp};
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::{
@@ -98,7 +99,7 @@ impl Store {
             ids: IdGenerator::default(),
             marks: Marks::default(),
             ledger_moves: Moves::default(),
-            wakes: Arc::default(),
+            wakes: Wakes::new(engine.clone()),
             #[cfg(any(test, feature = "conformance"))]
             controls: crate::conformance::controls::Controls::default(),
         });
@@ -240,6 +241,11 @@ impl TenantStore {
         }
         let (wakes, tenant) = (Arc::clone(&self.context.wakes), self.tenant);
         executor.after_commit(move || wakes.wake(tenant, &queues));
+    }
+
+    /// What is notified when there may be jobs in a queue.
+    pub(crate) fn waiter(&self, queue: &str) -> Arc<Notify> {
+        self.context.wakes.waiter(self.tenant, queue)
     }
 
     /// Protections that a test may turn off, to see that it fails without them.

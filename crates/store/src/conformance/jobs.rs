@@ -6,7 +6,8 @@ use std::{
 };
 
 use agentkeep_core::{
-    ClaimedJob, Error, Job, JobId, JobQueuePatch, JobStatus, Json, ListRequest, NewJob, SessionId, Timestamp,
+    ClaimedJob, Error, Job, JobId, JobQueuePatch, JobSchedulePatch, JobStatus, Json, ListRequest, NewJob,
+    NewJobSchedule, SessionId, Timestamp,
 };
 
 use super::{
@@ -388,13 +389,13 @@ pub async fn racing_enqueues_of_one_session_lose_nothing_and_keep_their_order(ho
     };
     let rest = rest.await;
     assert_eq!(seen.len() + rest.len(), 60);
-    // Jobs of one caller in one session started in the order in which they were enqueued.
+    // Jobs of one caller in one session ended, and so ran, in the order in which they were enqueued.
     let mut started: BTreeMap<(String, SessionId), Vec<(Timestamp, u64)>> = BTreeMap::new();
     for job in seen.iter().chain(&rest) {
         let (caller, number): (u64, u64) = serde_json::from_str(job.payload.as_str()).expect("a pair");
         let stored = get(&home.tenant, job.id).await;
         let key = (caller.to_string(), job.session_id.expect("a session"));
-        started.entry(key).or_default().push((stored.started_at.expect("started"), number));
+        started.entry(key).or_default().push((stored.finished_at.expect("ended"), number));
     }
     for starts in started.values_mut() {
         starts.sort_unstable();
@@ -593,6 +594,65 @@ pub async fn a_queue_has_a_limit_and_a_pause(home: &Home) {
     jobs.set_queue("work", JobQueuePatch { paused: Some(false), ..limit(None) }).await.expect("set");
     assert_eq!(claim(&home.tenant, 100).await.len(), 36);
     assert_eq!(jobs.queues().await.expect("listed").len(), 1);
+}
+
+/// Schedules, run by several at once.
+pub async fn schedules_enqueue_each_run_once(home: &Home) {
+    let (jobs, schedules) = (home.tenant.jobs(), home.tenant.job_schedules());
+    let schedule = schedules.create(NewJobSchedule::new("every minute", "* * * * *", new(1))).await.expect("created");
+    assert!(schedule.next_run_at > home.tenant.now());
+    assert_eq!(jobs.tend().await.expect("tended").scheduled, 0);
+    // Five minutes pass: the clock is the machine's, so the schedule is put back instead.
+    let minute = Duration::from_secs(60);
+    let put_back = async |by: u32| {
+        let due = schedule.next_run_at.minus(minute * by);
+        let sql = "UPDATE job_schedules SET next_run_at = $2 WHERE tenant_id = $1";
+        home.store.execute(sql, &[home.tenant.id().into(), due.into()]).await.expect("put back");
+    };
+    put_back(5).await;
+    let tend = |tenant: TenantStore, _| async move { tenant.jobs().tend().await.expect("tended").scheduled };
+    let runs: u64 = race(&home.tenant, 4, tend).await.into_iter().sum();
+    // The minute may have turned since.
+    assert!((5..=6).contains(&runs), "{runs}");
+    let made = ListRequest::new().filter("schedule_id", schedule.id).with_total();
+    assert_eq!(jobs.list(&made).await.expect("listed").total, Some(runs));
+    // What was missed by more than an hour is left out.
+    put_back(600).await;
+    let runs = jobs.tend().await.expect("tended").scheduled;
+    assert!((59..=62).contains(&runs), "{runs}");
+    let off = JobSchedulePatch { active: Some(false), ..JobSchedulePatch::default() };
+    schedules.update(schedule.id, off).await.expect("changed");
+    put_back(5).await;
+    assert_eq!(jobs.tend().await.expect("tended").scheduled, 0);
+    let on = JobSchedulePatch { active: Some(true), cron: Some("0 0 1 1 *".into()), ..JobSchedulePatch::default() };
+    let on = schedules.update(schedule.id, on).await.expect("changed");
+    assert!(on.next_run_at > home.tenant.now());
+    assert_eq!(schedules.get_by_name("every minute").await.expect("read"), Some(on));
+    schedules.delete(schedule.id).await.expect("deleted");
+    assert!(matches!(schedules.delete(schedule.id).await, Err(Error::NotFound { .. })));
+}
+
+/// Bad schedules.
+pub async fn bad_schedules_are_refused_by_field(home: &Home) {
+    let schedules = home.tenant.job_schedules();
+    let good = NewJobSchedule::new("good", "@daily", new(1));
+    let made = schedules.create(good.clone()).await.expect("created");
+    for (new, wanted) in [
+        (NewJobSchedule { cron: "at noon".into(), ..good.clone() }, "cron"),
+        (NewJobSchedule { time_zone: "Mars".into(), ..good.clone() }, "time_zone"),
+        (NewJobSchedule { name: String::new(), ..good.clone() }, "name"),
+        (NewJobSchedule { catch_up_seconds: -1, ..good.clone() }, "catch_up_seconds"),
+        (NewJobSchedule::new("x", "@daily", NewJob { max_attempts: 0, ..new(1) }), "job.max_attempts"),
+    ] {
+        let outcome = schedules.create(new).await;
+        assert!(matches!(&outcome, Err(Error::Invalid { field, .. }) if field == wanted), "{wanted}: {outcome:?}");
+    }
+    let taken = schedules.create(good).await;
+    assert!(matches!(&taken, Err(Error::AlreadyExists { field, .. }) if field == "name"), "{taken:?}");
+    let patch = JobSchedulePatch { cron: Some("* *".into()), ..JobSchedulePatch::default() };
+    let outcome = schedules.update(made.id, patch).await;
+    assert!(matches!(&outcome, Err(Error::Invalid { field, .. }) if field == "cron"), "{outcome:?}");
+    assert_eq!(schedules.list(&ListRequest::new()).await.expect("listed").items, [made]);
 }
 
 /// Reads.

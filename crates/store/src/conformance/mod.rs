@@ -190,6 +190,8 @@ macro_rules! for_each_case {
                 jobs_of_a_dead_worker_are_rescued_or_fail,
                 a_worker_that_is_heard_of_keeps_its_jobs,
                 a_queue_has_a_limit_and_a_pause,
+                schedules_enqueue_each_run_once,
+                bad_schedules_are_refused_by_field,
                 jobs_are_polled_counted_listed_and_pruned,
                 the_status_changes_by_hand_only_as_is_legal,
                 jobs_go_with_their_session_and_stay_in_their_tenant;

@@ -23,7 +23,8 @@ pub struct Config {
     pub url: String,
     /// Connections kept open (PostgreSQL).
     pub pool_min: usize,
-    /// Connections opened at most; on PostgreSQL four more are shared by short reads and by appends.
+    /// Connections opened at most; on PostgreSQL eight more at most are shared by short reads, appends
+    /// and jobs, and one listens.
     pub pool_max: usize,
     /// How long a caller waits for a connection.
     pub acquire_timeout: Duration,

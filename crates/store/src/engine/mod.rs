@@ -168,6 +168,24 @@ impl Engine {
         }
     }
 
+    /// From here on `heard` is called when other processes may have written something: with what they said
+    /// ([`Engine::tell`]), or with an empty text when all that is known is that something may have changed. A hint:
+    /// words may get lost. Ends when `heard` says that nobody listens any more.
+    pub(crate) fn listen(&self, heard: Heard) {
+        match self {
+            Self::Postgres(engine) => engine.listen(heard),
+            Self::Sqlite(engine) => engine.listen(heard),
+        }
+    }
+
+    /// Says something to every process that listens. On SQLite there is no need: they see that the file changed.
+    pub(crate) async fn tell(&self, words: &str) -> Result<()> {
+        match self {
+            Self::Postgres(engine) => engine.tell(words).await,
+            Self::Sqlite(_) => Ok(()),
+        }
+    }
+
     /// Waits for what is being written and closes every connection.
     pub(crate) async fn close(&self) {
         match self {
@@ -176,6 +194,9 @@ impl Engine {
         }
     }
 }
+
+/// Who listens to other processes; false when nobody does any more.
+pub(crate) type Heard = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
 /// Where statements run: each on its own, or inside one transaction.
 #[derive(Clone)]

@@ -264,6 +264,9 @@ pub(crate) struct RowSql {
     pub each: Sql,
     /// Runs once for each row that `each` gave. Parameters: the fixed ones, then its columns.
     pub then: Option<Sql>,
+    /// Run, with the same parameters, wherever a row came out. What reads and what writes are two statements: a
+    /// RETURNING makes SQLite open a temporary table for each row.
+    pub writes: [Option<Sql>; 2],
     pub last: Last,
 }
 
@@ -290,17 +293,18 @@ impl BatchSql {
             Last::Nothing => None,
             Last::Together(last) | Last::Grouped(last) => Some(last),
         };
-        [Some(&self.sqlite.each), self.sqlite.then.as_ref(), last].into_iter().flatten().collect()
+        let steps = [Some(&self.sqlite.each), self.sqlite.then.as_ref(), last];
+        steps.into_iter().chain(self.sqlite.writes.iter().map(Option::as_ref)).flatten().collect()
     }
 
     /// A statement for all rows, and one for each row.
     pub(crate) const fn new(postgres: &'static str, each: &'static str) -> Self {
-        Self::with(postgres, each, None, Last::Nothing)
+        Self::with(postgres, each, None, [None, None], Last::Nothing)
     }
 
     /// As [`BatchSql::new`], with what SQLite does for each row that came out.
     pub(crate) const fn chained(postgres: &'static str, each: &'static str, then: &'static str) -> Self {
-        Self::with(postgres, each, Some(then), Last::Nothing)
+        Self::with(postgres, each, Some(then), [None, None], Last::Nothing)
     }
 
     /// As [`BatchSql::new`], with everything that SQLite may do.
@@ -308,13 +312,20 @@ impl BatchSql {
         postgres: &'static str,
         each: &'static str,
         then: Option<&'static str>,
+        [first, second]: [Option<&'static str>; 2],
         last: Last,
     ) -> Self {
-        let then = match then {
-            Some(then) => Some(Sql::both(then)),
-            None => None,
-        };
-        Self { postgres: Sql::both(postgres), sqlite: RowSql { each: Sql::both(each), then, last } }
+        let each = Sql::both(each);
+        let sqlite = RowSql { each, then: both(then), writes: [both(first), both(second)], last };
+        Self { postgres: Sql::both(postgres), sqlite }
+    }
+}
+
+/// One text for both engines, if there is one.
+const fn both(text: Option<&'static str>) -> Option<Sql> {
+    match text {
+        Some(text) => Some(Sql::both(text)),
+        None => None,
     }
 }
 

@@ -11,6 +11,7 @@ mod artifacts;
 mod budgets;
 mod checkpoints;
 mod deployments;
+mod job_schedules;
 mod jobs;
 mod ledger;
 mod ledger_rollups;
@@ -39,6 +40,7 @@ pub use artifacts::Artifacts;
 pub use budgets::Budgets;
 pub use checkpoints::Checkpoints;
 pub use deployments::Deployments;
+pub use job_schedules::JobSchedules;
 pub(crate) use jobs::Marks;
 pub use jobs::{Failure, Jobs, Retry};
 pub use ledger::Ledger;
@@ -127,6 +129,8 @@ entities! {
     budgets: Budgets,
     /// Deployments.
     deployments: Deployments,
+    /// Schedules of jobs.
+    job_schedules: JobSchedules,
 }
 
 /// The table of an entity and its fixed statements.
@@ -162,6 +166,7 @@ pub(crate) fn statements() -> Vec<Statements> {
         budgets::STATEMENTS,
         budgets::RESERVATION_STATEMENTS,
         deployments::STATEMENTS,
+        job_schedules::STATEMENTS,
     ]
 }
 

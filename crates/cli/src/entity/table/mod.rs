@@ -1,6 +1,7 @@
 //! The entities: what each shows, takes and calls. A file for each group of them.
 
 mod agents;
+mod jobs;
 mod memories;
 mod metrics;
 mod money;
@@ -29,6 +30,8 @@ pub static ENTITIES: &[&Entity] = &[
     &money::PRICES,
     &money::BUDGETS,
     &money::DEPLOYMENTS,
+    &jobs::JOBS,
+    &jobs::APPROVALS,
 ];
 
 /// A field whose option is text.

@@ -20,7 +20,7 @@ use tokio_postgres::{
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{
-    super::Config,
+    super::{Config, Heard},
     address::{Address, Server, SslMode},
     error::{Fault, root_cause, unavailable},
     link::Link,
@@ -66,6 +66,8 @@ pub(super) struct Connector {
     /// Types of the parameters of statements, where they cannot be kept with a prepared one.
     types: RwLock<HashMap<Box<str>, Arc<[Type]>>>,
     closed: AtomicBool,
+    /// Who wants to know what other processes say.
+    listener: RwLock<Option<Heard>>,
 }
 
 impl Connector {
@@ -94,6 +96,7 @@ impl Connector {
             prepared,
             types: RwLock::default(),
             closed: AtomicBool::new(false),
+            listener: RwLock::default(),
         })
     }
 
@@ -105,6 +108,21 @@ impl Connector {
     /// How long connecting may take, over all servers.
     pub(super) fn budget(&self) -> Duration {
         self.budget
+    }
+
+    pub(super) fn set_listener(&self, heard: Heard) {
+        *self.listener.write() = Some(heard);
+    }
+
+    /// Another process said something.
+    pub(super) fn notified(&self, words: &str) {
+        if let Some(heard) = self.listener.read().as_ref() {
+            heard(words);
+        }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
     }
 
     /// From here on no connection is made.

@@ -64,7 +64,7 @@ impl Link {
         T: TlsStream + Unpin + Send + 'static,
     {
         let end = Arc::new(OnceLock::new());
-        let driver = tokio::spawn(drive(connection, Arc::clone(&end))).abort_handle();
+        let driver = tokio::spawn(drive(connection, Arc::clone(&end), Arc::clone(&connector))).abort_handle();
         Self {
             client,
             limit: connector.client_limit(),
@@ -273,7 +273,7 @@ fn check_count(given: usize, wanted: usize) -> Result<(), Fault> {
 }
 
 /// Carries messages between the socket and whoever waits, until the connection ends.
-async fn drive<T>(mut connection: Connection<Socket, T>, end: Arc<OnceLock<String>>)
+async fn drive<T>(mut connection: Connection<Socket, T>, end: Arc<OnceLock<String>>, connector: Arc<Connector>)
 where
     T: TlsStream + Unpin,
 {
@@ -282,6 +282,7 @@ where
             Some(Ok(AsyncMessage::Notice(notice))) => {
                 tracing::debug!(target: "agentkeep::postgres", "{}: {}", notice.severity(), notice.message());
             }
+            Some(Ok(AsyncMessage::Notification(heard))) => connector.notified(heard.payload()),
             Some(Ok(_)) => {}
             Some(Err(error)) => {
                 let _ = end.set(root_cause_or_message(&error));

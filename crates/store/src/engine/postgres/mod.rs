@@ -16,6 +16,7 @@ mod error;
 mod group;
 mod lanes;
 mod link;
+mod listen;
 mod pool;
 mod retry;
 #[cfg(test)]
@@ -31,7 +32,7 @@ use std::{
 use agentkeep_core::{Result, TenantId};
 use tokio::runtime::Handle;
 
-use super::{AppendSql, BatchSql, Config, FromRow, PoolGauges, Sql, Value, log::StatementLog};
+use super::{AppendSql, BatchSql, Config, FromRow, Heard, PoolGauges, Sql, Value, log::StatementLog};
 use batch::BatchLanes;
 use connect::Connector;
 use error::Fault;
@@ -177,6 +178,14 @@ impl Postgres {
             }
         };
         self.0.logged(started, sql.postgres.postgres(), outcome, |rows| rows.len() as u64)
+    }
+
+    pub(super) fn listen(&self, heard: Heard) {
+        listen::start(&self.0, heard);
+    }
+
+    pub(super) async fn tell(&self, words: &str) -> Result<()> {
+        self.fetch_all::<(String,)>(&listen::TELL, &[Value::from(words)]).await.map(|_| ())
     }
 
     pub(super) async fn begin(&self) -> Result<PostgresTx> {

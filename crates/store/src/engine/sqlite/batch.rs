@@ -15,19 +15,31 @@ pub(super) fn run<T: FromRow>(session: &Session, sql: &RowSql, fixed: &[Value], 
     let prepare = |text| session.connection.prepare_cached(text).map_err(map);
     let mut each = prepare(sql.each.sqlite())?;
     let mut out = Output { items: Vec::with_capacity(rows.len()), noted: Noted::new(&sql.last) };
+    let mut writes = sql.writes.iter().flatten().map(|write| prepare(write.sqlite())).collect::<Result<Vec<_>>>()?;
+    let mut write = |params: &[Value]| -> Result<()> {
+        for write in &mut writes {
+            bind(write, fixed.iter().chain(params)).map_err(map)?;
+            write.raw_execute().map_err(map)?;
+        }
+        Ok(())
+    };
     if let Some(then) = &sql.then {
         let mut then = prepare(then.sqlite())?;
         for row in rows {
             bind(&mut each, fixed.iter().chain(row)).map_err(map)?;
             for between in codec::collect::<Columns>(&mut each, map)? {
                 bind(&mut then, fixed.iter().chain(&between.0)).map_err(map)?;
-                out.collect(session, &mut then)?;
+                if out.collect(session, &mut then)? {
+                    write(&between.0)?;
+                }
             }
         }
     } else {
         for row in rows {
             bind(&mut each, fixed.iter().chain(row)).map_err(map)?;
-            out.collect(session, &mut each)?;
+            if out.collect(session, &mut each)? {
+                write(row)?;
+            }
         }
     }
     let finish = |text, params: [Value; 2]| {
@@ -106,13 +118,15 @@ impl Noted {
 }
 
 impl<T: FromRow> Output<T> {
-    fn collect(&mut self, session: &Session, statement: &mut Statement<'_>) -> Result<()> {
+    /// Whether anything came out.
+    fn collect(&mut self, session: &Session, statement: &mut Statement<'_>) -> Result<bool> {
+        let before = self.items.len();
         let mut rows = statement.raw_query();
         while let Some(row) = rows.next().map_err(|cause| session.error(cause))? {
             let row = RowRef::Sqlite(row);
             self.noted.note(&row)?;
             self.items.push(T::from_row(&row)?);
         }
-        Ok(())
+        Ok(self.items.len() > before)
     }
 }

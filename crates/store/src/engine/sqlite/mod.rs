@@ -10,6 +10,7 @@ mod connection;
 mod keeper;
 mod reader;
 mod tx;
+mod watch;
 mod writer;
 
 use std::{
@@ -20,7 +21,7 @@ use std::{
 use agentkeep_core::{Result, TenantId};
 use tokio::sync::oneshot;
 
-use super::{AppendSql, BatchSql, Config, FromRow, PoolGauges, Sql, Value, log::StatementLog};
+use super::{AppendSql, BatchSql, Config, FromRow, Heard, PoolGauges, Sql, Value, log::StatementLog};
 use checkpoint::Checkpointer;
 use connection::{Role, Session, Target};
 use reader::{Read, Readers};
@@ -129,6 +130,10 @@ impl Sqlite {
         rows: Vec<Vec<Value>>,
     ) -> Result<Vec<T>> {
         self.0.writer.run(write(false, move |session| batch::run(session, &sql.sqlite, &fixed, &rows))).await
+    }
+
+    pub(super) fn listen(&self, heard: Heard) {
+        watch::start(&self.0.config, heard);
     }
 
     pub(super) async fn begin(&self) -> Result<SqliteTx> {

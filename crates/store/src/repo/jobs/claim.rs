@@ -59,11 +59,17 @@ static CLAIM: BatchSql = BatchSql::with(
      )
      RETURNING job_id, ready_at",
     Some(
-        "UPDATE jobs SET status = 'running', attempt = attempt + 1, started_at = $5, updated_at = $5, claim_id = $3
-     WHERE tenant_id = $1 AND id = $8 AND status = 'queued' AND ready_at = $9
-     RETURNING id, attempt, max_attempts, priority, mode, payload, checkpoint, session_id, trigger_message_id,
-         agent_id, estimated_cost, metadata, created_at, ready_at",
+        "SELECT id, attempt + 1, max_attempts, priority, mode, payload, checkpoint, session_id, trigger_message_id,
+             agent_id, estimated_cost, metadata, created_at, ready_at
+         FROM jobs WHERE tenant_id = $1 AND id = $8 AND status = 'queued' AND ready_at = $9",
     ),
+    [
+        Some(
+            "UPDATE jobs SET status = 'running', attempt = attempt + 1, started_at = $5, updated_at = $5, claim_id = $3
+             WHERE tenant_id = $1 AND id = $8",
+        ),
+        None,
+    ],
     Last::Together(Sql::both(
         "INSERT INTO job_claims (tenant_id, open, id, worker, queue, jobs, created_at) VALUES ($1, $8, $3, $6, $2, $9, $5)",
     )),
@@ -77,6 +83,12 @@ static REGISTER: Sql = Sql::both(
                          ELSE excluded.deadline END",
 );
 static SWEEP: Sql = Sql::both("DELETE FROM job_claims WHERE tenant_id = $1 AND worker = $2 AND open <= 0");
+static LEAVE: Sql = Sql::both(
+    "DELETE FROM job_workers WHERE tenant_id = $1 AND name = $2 AND NOT EXISTS (
+         SELECT 1 FROM job_claims c WHERE c.tenant_id = $1 AND c.worker = $2 AND c.open > 0
+     )",
+);
+static ANY_READY: Sql = Sql::both("SELECT 1 FROM job_ready WHERE tenant_id = $1 AND queue = $2 LIMIT 1").short();
 static PULSE: BatchSql = BatchSql::new(
     "SELECT j.id, j.cancel_requested_at IS NOT NULL FROM unnest($2::uuid[], $3::int4[]) AS i (id, attempt)
      JOIN jobs j ON j.tenant_id = $1 AND j.id = i.id AND j.attempt = i.attempt AND j.status = 'running'
@@ -94,7 +106,7 @@ static OPEN_IN_QUEUE: Sql =
     Sql::both("SELECT CAST(COALESCE(SUM(open), 0) AS BIGINT) FROM job_claims WHERE tenant_id = $1 AND queue = $2");
 
 #[cfg(any(test, feature = "conformance"))]
-pub(super) const STATEMENTS: &[&Sql] = &[&REGISTER, &SWEEP, &LOCK_QUEUE, &QUEUE, &OPEN_IN_QUEUE];
+pub(super) const STATEMENTS: &[&Sql] = &[&REGISTER, &SWEEP, &LEAVE, &ANY_READY, &LOCK_QUEUE, &QUEUE, &OPEN_IN_QUEUE];
 #[cfg(any(test, feature = "conformance"))]
 pub(super) const BATCHES: &[&BatchSql] = &[&CLAIM, &PULSE];
 
@@ -188,6 +200,12 @@ impl Jobs<'_> {
     /// As [`Jobs::claim`], for a worker whose heartbeats go on by themselves.
     pub(crate) async fn claim_registered(&self, queue: &str, worker: &str, count: usize) -> Result<Vec<ClaimedJob>> {
         let (tenant, marks) = (self.0.tenant, self.0.marks());
+        // Where a look costs next to nothing, and a claim the lock of the whole database.
+        if !self.0.executor.keeps_deleted_rows()
+            && self.0.executor.fetch_optional::<(i64,)>(&ANY_READY, &params![tenant, queue]).await?.is_none()
+        {
+            return Ok(Vec::new());
+        }
         let mut jobs =
             self.claim_parts(&self.0.executor, queue, worker, count, false, marks.is_due(tenant, queue)).await?;
         if jobs.len() < count && jobs.is_empty() {
@@ -279,6 +297,15 @@ impl Jobs<'_> {
             }
         }
         Ok(pulse)
+    }
+
+    /// A worker goes, and has no jobs left.
+    ///
+    /// # Errors
+    /// What the database reports.
+    pub(crate) async fn leave(&self, worker: &str) -> Result<()> {
+        self.0.executor.execute(&SWEEP, &params![self.0.tenant, worker]).await?;
+        self.0.executor.execute(&LEAVE, &params![self.0.tenant, worker]).await.map(|_| ())
     }
 
     pub(super) fn scope<'a>(&'a self, executor: &'a Executor) -> Scope<'a> {

@@ -9,10 +9,10 @@ use super::{
     Jobs, Scope,
     lines::Gate,
 };
-use crate::engine::{BatchSql, Executor, Sql, Value};
+use crate::engine::{BatchSql, Executor, Last, Sql, Value};
 
 // A job without `ready_at` is held back: what holds it is written behind it, in the same transaction.
-static INSERT: BatchSql = BatchSql::chained(
+static INSERT: BatchSql = BatchSql::with(
     "WITH written AS (
          INSERT INTO jobs (tenant_id, attempt, max_attempts, priority, id, created_at, updated_at, run_at, ready_at,
              tied, status, queue, mode, payload, metadata, session_id, trigger_message_id, agent_id, unique_key,
@@ -31,14 +31,22 @@ static INSERT: BatchSql = BatchSql::chained(
      FROM unnest($3::uuid[], $4::text[], $5::int4[], $6::timestamptz[]) AS n (id, queue, priority, ready_at)
      WHERE n.ready_at IS NOT NULL
      RETURNING job_id",
-    "INSERT INTO jobs (tenant_id, attempt, created_at, updated_at, id, queue, priority, ready_at, max_attempts, run_at,
-         tied, mode, payload, metadata, session_id, trigger_message_id, agent_id, unique_key, retry_of, schedule_id,
-         estimated_cost, status)
-     VALUES ($1, 0, $2, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, 'queued')
-     RETURNING id, queue, -priority, ready_at",
-    "INSERT INTO job_ready (tenant_id, queue, rank, ready_at, job_id)
-     SELECT $1, $4, $5, $6, $3 WHERE $6 IS NOT NULL
-     RETURNING job_id",
+    "SELECT $3",
+    None,
+    [
+        Some(
+            "INSERT INTO jobs (tenant_id, attempt, created_at, updated_at, id, queue, priority, ready_at, max_attempts,
+                 run_at, tied, mode, payload, metadata, session_id, trigger_message_id, agent_id, unique_key, retry_of,
+                 schedule_id, estimated_cost, status)
+             VALUES ($1, 0, $2, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
+                 'queued')",
+        ),
+        Some(
+            "INSERT INTO job_ready (tenant_id, queue, rank, ready_at, job_id) SELECT $1, $4, -$5, $6, $3
+             WHERE $6 IS NOT NULL",
+        ),
+    ],
+    Last::Nothing,
 );
 
 static TAKE_KEY: Sql = Sql::both(

@@ -43,11 +43,21 @@ macro_rules! complete {
 macro_rules! complete_one {
     ($tied:literal) => {
         concat!(
-            "UPDATE jobs SET status = 'done', result = $5, error = NULL, finished_at = $2, updated_at = $2
+            "SELECT id, claim_id, session_id, unique_key, attempt FROM jobs
              WHERE tenant_id = $1 AND id = $3 AND attempt = $4 AND status = 'running' AND ",
             $tied,
-            " RETURNING id, claim_id, session_id, unique_key, attempt"
         )
+    };
+}
+macro_rules! end_one {
+    () => {
+        [
+            Some(
+                "UPDATE jobs SET status = 'done', result = $5, error = NULL, finished_at = $2, updated_at = $2
+                 WHERE tenant_id = $1 AND id = $3",
+            ),
+            None,
+        ]
     };
 }
 macro_rules! close {
@@ -57,9 +67,10 @@ macro_rules! close {
 }
 
 /// Jobs whose end concerns nobody else: one statement is all.
-static COMPLETE: BatchSql = BatchSql::with(complete!("NOT j.tied"), complete_one!("NOT tied"), None, close!());
+static COMPLETE: BatchSql =
+    BatchSql::with(complete!("NOT j.tied"), complete_one!("NOT tied"), None, end_one!(), close!());
 /// The others: what hangs from them follows in the same transaction.
-static COMPLETE_TIED: BatchSql = BatchSql::with(complete!("j.tied"), complete_one!("tied"), None, close!());
+static COMPLETE_TIED: BatchSql = BatchSql::with(complete!("j.tied"), complete_one!("tied"), None, end_one!(), close!());
 /// Control: what happens without the fence.
 #[cfg(any(test, feature = "conformance"))]
 static COMPLETE_UNFENCED: BatchSql = BatchSql::new(

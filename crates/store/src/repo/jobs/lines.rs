@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::{super::table::params, TABLE};
 use crate::{
-    engine::{BatchSql, Executor, FromRow, RowRef, Sql, Value},
+    engine::{BatchSql, Executor, FromRow, Last, RowRef, Sql, Value},
     store::TenantStore,
 };
 
@@ -181,7 +181,7 @@ static REMOVE_GATES: BatchSql = BatchSql::new(
     "DELETE FROM job_gates WHERE tenant_id = $1 AND job_id = ANY($2::uuid[]) RETURNING job_id",
     "DELETE FROM job_gates WHERE tenant_id = $1 AND job_id = $2 RETURNING job_id",
 );
-static MAKE_READY: BatchSql = BatchSql::chained(
+static MAKE_READY: BatchSql = BatchSql::with(
     "WITH changed AS (
          UPDATE jobs SET ready_at = $2, updated_at = $2
          WHERE tenant_id = $1 AND id = ANY($3::uuid[]) AND status = 'queued'
@@ -190,9 +190,16 @@ static MAKE_READY: BatchSql = BatchSql::chained(
      INSERT INTO job_ready (tenant_id, queue, rank, ready_at, job_id)
      SELECT $1, queue, -priority, $2, id FROM changed
      RETURNING queue",
-    "UPDATE jobs SET ready_at = $2, updated_at = $2 WHERE tenant_id = $1 AND id = $3 AND status = 'queued'
-     RETURNING queue, -priority, id",
-    "INSERT INTO job_ready (tenant_id, queue, rank, ready_at, job_id) VALUES ($1, $3, $4, $2, $5) RETURNING queue",
+    "SELECT queue FROM jobs WHERE tenant_id = $1 AND id = $3 AND status = 'queued'",
+    None,
+    [
+        Some("UPDATE jobs SET ready_at = $2, updated_at = $2 WHERE tenant_id = $1 AND id = $3"),
+        Some(
+            "INSERT INTO job_ready (tenant_id, queue, rank, ready_at, job_id)
+             SELECT tenant_id, queue, -priority, $2, id FROM jobs WHERE tenant_id = $1 AND id = $3",
+        ),
+    ],
+    Last::Nothing,
 );
 
 #[cfg(any(test, feature = "conformance"))]

@@ -27,6 +27,7 @@ use crate::{
 };
 
 pub(crate) use claim::Marks;
+pub(super) use enqueue::Origin;
 pub use finish::{Failure, Retry};
 pub(super) use finish::{cancel_locked, give_back};
 pub(super) use lines::{Locked, Opens, Scope};
@@ -281,6 +282,14 @@ impl Jobs<'_> {
             }
         }
         Ok(counts)
+    }
+
+    /// As [`Jobs::prune`], of those that ended longer ago than `age`.
+    ///
+    /// # Errors
+    /// As [`Jobs::prune`].
+    pub async fn prune_older(&self, age: std::time::Duration) -> Result<u64> {
+        self.prune(self.0.now().minus(age)).await
     }
 
     /// Deletes the jobs that came to their end before that time, in bounded batches; how many it were. Their

@@ -4,7 +4,7 @@ use agentkeep_core::{JobId, JobStatus, Result, SessionId, Tended, Timestamp};
 use uuid::Uuid;
 
 use super::{
-    super::{Approvals, table::params},
+    super::{Approvals, JobSchedules, table::params},
     Jobs,
     finish::{end, queue_again},
     lines::Opens,
@@ -57,19 +57,24 @@ const MOST_CLAIMS: i64 = 100;
 const MOST_LINES: i64 = 100;
 
 impl Jobs<'_> {
-    /// Does what time brings about: jobs whose time has come can be claimed, jobs of workers that are believed dead
+    /// Does what time brings about: jobs whose time has come can be claimed, runs of schedules are enqueued, jobs of workers that are believed dead
     /// are queued again or fail with their last attempt, approvals that nobody decided expire, lines that direct SQL had stopped go on. Any number of
     /// processes may do this at once; each thing happens once. Workers do it by themselves.
     ///
     /// # Errors
     /// What the database reports; what was done before it stays done.
     pub async fn tend(&self) -> Result<Tended> {
-        let mut tended =
-            Tended { woken: self.wake_due().await?, expired: Approvals(self.0).expire().await?, ..Tended::default() };
+        let mut tended = Tended {
+            woken: self.wake_due().await?,
+            expired: Approvals(self.0).expire().await?,
+            scheduled: JobSchedules(self.0).enqueue_due().await?,
+            ..Tended::default()
+        };
         self.rescue(&mut tended).await?;
         tended.mended = self.mend().await?;
         let next: Option<(Timestamp,)> = self.0.executor.fetch_optional(&NEXT_DUE, &params![self.0.tenant]).await?;
-        tended.next_at = next.map(|(at,)| at);
+        let scheduled = JobSchedules(self.0).next_due().await?;
+        tended.next_at = next.map(|(at,)| at).into_iter().chain(scheduled).min();
         Ok(tended)
     }
 
