@@ -83,11 +83,23 @@ enum Task {
     Bench {
         /// Name of the bench; an unknown one lists them all
         name: String,
-        /// Only the cases of these engines or names (`sqlite`, `append-64`); all of them when none is given
+        /// Only the cases of these engines, names or systems (`sqlite`, `append-64`, `awa-pg`); all of them when none
+        /// is given
         cases: Vec<String>,
         /// Print one JSON object a line
         #[arg(long)]
         json: bool,
+    },
+    /// Enqueue jobs from a process of its own, for the bench of jobs
+    #[cfg(feature = "bench")]
+    #[command(hide = true)]
+    BenchProducer {
+        /// The database
+        url: String,
+        /// How many jobs
+        samples: u32,
+        /// Milliseconds between two of them, on average
+        pause: u64,
     },
 }
 
@@ -99,6 +111,10 @@ fn main() -> ExitCode {
         Task::Ci => ci::ci(),
         Task::Soak { name, minutes, options } => test::soak(name.as_deref(), minutes, &options),
         Task::Bench { name, cases, json } => run_bench(&name, &cases, json),
+        #[cfg(feature = "bench")]
+        Task::BenchProducer { url, samples, pause } => {
+            bench::produce_jobs(&url, samples, pause).map(|()| ExitCode::SUCCESS)
+        }
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error}");

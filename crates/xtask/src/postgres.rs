@@ -86,7 +86,12 @@ impl PrivatePostgres {
 
     /// `postgres://…` of the database `agentkeep`, as a user who may do everything.
     pub fn url(&self) -> String {
-        format!("postgres://postgres@127.0.0.1:{}/agentkeep", self.port)
+        self.url_of("agentkeep")
+    }
+
+    /// `postgres://…` of another database of this server.
+    pub fn url_of(&self, database: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
     }
 
     /// The folder of the programs, pgbench and psql among them.
@@ -168,10 +173,10 @@ impl PrivatePostgres {
     }
 
     fn create_database(&self) -> Result<()> {
-        self.ask("CREATE DATABASE agentkeep")?;
+        self.ask("postgres", "CREATE DATABASE agentkeep")?;
         let vector = "SELECT default_version FROM pg_available_extensions WHERE name = 'vector'";
-        let vector = self.ask(vector)?;
-        let version = self.ask("SHOW server_version")?;
+        let vector = self.ask("postgres", vector)?;
+        let version = self.ask("postgres", "SHOW server_version")?;
         ensure!(
             !vector.is_empty(),
             "the PostgreSQL {version} of {} has no pgvector: install it there, or unset {BIN_VARIABLE} \
@@ -182,18 +187,25 @@ impl PrivatePostgres {
         Ok(())
     }
 
-    /// Runs one statement by psql and returns what it prints.
-    fn ask(&self, statement: &str) -> Result<String> {
-        let psql = self.bin.join("psql");
-        let mut command = Command::new(&psql);
+    /// psql on a database of this server: it prints bare values and ends with the first error.
+    pub fn psql(&self, database: &str) -> Command {
+        let mut command = Command::new(self.bin.join("psql"));
         forget_postgres_variables(&mut command);
-        let output = command
+        command
             .args(["-X", "-q", "-A", "-t", "-h", "127.0.0.1", "-U", "postgres"])
-            .args(["-p", &self.port.to_string(), "-d", "postgres"])
-            .args(["-v", "ON_ERROR_STOP=1", "-c", statement])
-            .stdin(Stdio::null())
+            .args(["-p", &self.port.to_string(), "-d", database])
+            .args(["-v", "ON_ERROR_STOP=1"])
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs one statement by psql on a database and returns what it prints.
+    pub fn ask(&self, database: &str, statement: &str) -> Result<String> {
+        let output = self
+            .psql(database)
+            .args(["-c", statement])
             .output()
-            .with_context(|| format!("cannot run {}", psql.display()))?;
+            .with_context(|| format!("cannot run {}", self.bin.join("psql").display()))?;
         ensure!(output.status.success(), "{statement}: {}", String::from_utf8_lossy(&output.stderr).trim_end());
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }

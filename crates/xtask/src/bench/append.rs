@@ -7,7 +7,7 @@ use tokio::runtime::Runtime;
 
 use super::{
     Selection,
-    figures::{Case, Round},
+    figures::{Case, Measure, Round, System},
     load::{self, Operation},
     pgbench::{Pgbench, Script},
     sqlite_peer::{self, Loop},
@@ -90,7 +90,10 @@ impl Run<'_> {
                 rounds[place].1.push(run()?);
             }
         }
-        Case { bench: "append", name: name.to_owned(), engine, clients, systems: rounds }.print(self.json);
+        let systems = rounds.into_iter().map(|(name, rounds)| System { name, settings: None, outcome: Ok(rounds) });
+        let systems = systems.collect();
+        let name = name.to_owned();
+        Case { bench: "append", name, engine, measure: Measure::Rate, clients, systems }.print(self.json);
         Ok(())
     }
 }

@@ -22,7 +22,7 @@ use tokio::runtime::Runtime;
 
 use super::{
     Selection,
-    figures::{Case, Round},
+    figures::{Case, Measure, Round, System},
     load::Chooser,
 };
 use crate::postgres::{Options, PrivatePostgres};
@@ -72,9 +72,12 @@ fn measure(
 ) -> Result<()> {
     runtime.block_on(async {
         let store = Store::open_with(Config::new(url)).await?;
-        let print = |name: &str, systems| {
+        let print = |name: &str, rounds: Vec<(&'static str, Vec<Round>)>| {
             if cases.wants(engine, name) {
-                Case { bench: "ledger", name: name.to_owned(), engine, clients: 1, systems }.print(json);
+                let system = |(name, rounds)| System { name, settings: None, outcome: Ok(rounds) };
+                let systems = rounds.into_iter().map(system).collect();
+                let name = name.to_owned();
+                Case { bench: "ledger", name, engine, measure: Measure::Rate, clients: 1, systems }.print(json);
             }
         };
         // The entries are needed whatever is measured.

@@ -2,6 +2,7 @@
 
 mod append;
 mod figures;
+mod jobs;
 mod ledger;
 mod load;
 mod pgbench;
@@ -14,7 +15,7 @@ struct Bench {
     run: fn(cases: &Selection, json: bool) -> Result<()>,
 }
 
-/// The engines and cases that were asked for.
+/// The engines, systems and cases that were asked for.
 pub struct Selection(Vec<String>);
 
 impl Selection {
@@ -24,7 +25,12 @@ impl Selection {
 
     /// Whether a case is wanted: of each kind of word that was given (an engine, a name), one fits.
     pub fn wants(&self, engine: &str, case: &str) -> bool {
-        self.wants_engine(engine) && self.fits(|word| !is_engine(word), case)
+        self.wants_engine(engine) && self.fits(|word| !is_engine(word) && !is_system(word), case)
+    }
+
+    /// Whether a system is to be measured.
+    pub fn wants_system(&self, system: &str) -> bool {
+        self.fits(is_system, system)
     }
 
     /// Whether anything of an engine is wanted.
@@ -42,7 +48,15 @@ fn is_engine(word: &str) -> bool {
     matches!(word, "sqlite" | "postgres")
 }
 
-const BENCHES: &[Bench] = &[Bench { name: "append", run: append::run }, Bench { name: "ledger", run: ledger::run }];
+fn is_system(word: &str) -> bool {
+    jobs::SYSTEMS.contains(&word)
+}
+
+const BENCHES: &[Bench] = &[
+    Bench { name: "append", run: append::run },
+    Bench { name: "jobs", run: jobs::run },
+    Bench { name: "ledger", run: ledger::run },
+];
 
 /// Runs one bench; with `json` it prints one object a line. An unknown name is an error that lists them all.
 pub fn run(name: &str, cases: &Selection, json: bool) -> Result<()> {
@@ -58,9 +72,25 @@ pub fn run(name: &str, cases: &Selection, json: bool) -> Result<()> {
     (bench.run)(cases, json)
 }
 
+/// What the hidden command of the bench of jobs does in a process of its own.
+pub fn produce_jobs(url: &str, samples: u32, pause: u64) -> Result<()> {
+    jobs::produce(url, samples, pause)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_choose_engines_systems_and_cases() {
+        let words = ["postgres", "agentkeep", "awa-pg", "burn-down"].map(str::to_owned);
+        let some = Selection::new(&words);
+        assert!(some.wants("postgres", "burn-down") && !some.wants("postgres", "enqueue"));
+        assert!(!some.wants("sqlite", "burn-down"));
+        assert!(some.wants_system("awa-pg") && !some.wants_system("procrastinate"));
+        let all = Selection::new(&[]);
+        assert!(all.wants("sqlite", "enqueue") && all.wants_system("procrastinate"));
+    }
 
     #[test]
     fn an_unknown_bench_is_named_in_the_error() {
