@@ -70,8 +70,7 @@ impl Sqlite {
     async fn fetch_unlogged<T: FromRow>(&self, sql: &Sql, params: &[Value]) -> Result<Vec<T>> {
         let Some(readers) = &self.0.readers else { return self.fetch_on_writer(sql, params).await };
         let limit = self.0.config.statement_timeout;
-        // A caller that finds everything at once would never let another task run.
-        tokio::task::consume_budget().await;
+        reader::let_others_run().await;
         let reader = readers.acquire().await?;
         let read = if sql.is_short() {
             reader.fetch_all(sql.sqlite(), params, limit)?

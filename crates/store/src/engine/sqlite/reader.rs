@@ -236,6 +236,20 @@ impl Drop for Reader {
     }
 }
 
+/// A task that reads again and again and always finds a connection would keep its thread for ever; now and then
+/// it lets the others run. Not as often as the runtime's own budget would: a read is much shorter than a pause.
+pub(super) async fn let_others_run() {
+    const READS: u32 = 1_024;
+    thread_local! {
+        static COUNT: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+    }
+    let count = COUNT.get().wrapping_add(1);
+    COUNT.set(count);
+    if count.is_multiple_of(READS) {
+        tokio::task::yield_now().await;
+    }
+}
+
 /// A number for the running thread.
 fn this_thread() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);

@@ -32,6 +32,9 @@ const LARGEST_GROUP: usize = 512;
 /// How long the writer looks for another job before it sleeps.
 const LOOK_FOR_MORE: Duration = Duration::from_micros(60);
 
+/// Lone writes in a row between two looks at whether other tasks want to write.
+const LONE_WRITES_A_LOOK: u32 = 16;
+
 /// When nobody has written for so long, there is time for the log: somebody who waits for a disk or a model may
 /// be back sooner.
 const IDLE_AFTER: Duration = Duration::from_millis(20);
@@ -155,6 +158,8 @@ struct Shared {
     queued: AtomicUsize,
     /// Writes between their call and their answer.
     callers: AtomicUsize,
+    /// Writes made one after another by callers that were alone.
+    lone: AtomicU32,
     /// Whether the thread looks at the log from time to time.
     watching: AtomicBool,
     /// What a commit has taken lately, in microseconds.
@@ -197,6 +202,7 @@ impl Writer {
             core: Mutex::new(Some(core)),
             queued: AtomicUsize::new(0),
             callers: AtomicUsize::new(0),
+            lone: AtomicU32::new(0),
             watching: AtomicBool::new(false),
             commit_time: AtomicU32::new(0),
         });
@@ -229,6 +235,7 @@ impl Writer {
             None => return ticket.receiver.await.unwrap_or_else(|_| Err(super::reader::closed())),
             Some(write) => write,
         };
+        self.shared.lone.store(0, Ordering::Relaxed);
         self.send(Job::Write(waiting))?;
         let answer = match tokio::time::timeout(self.patience, &mut ticket.receiver).await {
             Ok(answer) => answer,
@@ -244,14 +251,18 @@ impl Writer {
         if self.shared.commit_time.load(Ordering::Relaxed) > FAST_COMMIT || !caller.is_alone() {
             return Some(write);
         }
-        // Tasks that are ready to write as well come forward now; their commits are then shared.
-        tokio::task::yield_now().await;
-        if !caller.is_alone() {
-            return Some(write);
+        // Tasks that are ready to write as well come forward now; their commits are then shared. After having
+        // been alone one looks less often: it can cost as much as a quarter of a commit.
+        if self.shared.lone.load(Ordering::Relaxed).is_multiple_of(LONE_WRITES_A_LOOK) {
+            tokio::task::yield_now().await;
+            if !caller.is_alone() {
+                return Some(write);
+            }
         }
         let Some(mut guard) = self.shared.core.try_lock() else { return Some(write) };
         let Some(core) = guard.as_mut() else { return Some(write) };
         let left = core.at_once(write, &self.shared.commit_time);
+        self.shared.lone.fetch_add(1, Ordering::Relaxed);
         core.after_commit();
         if core.has_work() && !self.shared.watching.swap(true, Ordering::Relaxed) {
             let _ = self.send(Job::Watch);
