@@ -105,7 +105,7 @@ impl Sqlite {
     ) -> Result<Option<i64>> {
         let rows = [row];
         let append = move |session: &Session| append_rows(session, sql, tenant, &rows);
-        Ok(self.0.writer.run(write(false, append)).await?.into_iter().next().flatten())
+        Ok(self.0.writer.run_short(write(false, append)).await?.into_iter().next().flatten())
     }
 
     pub(super) async fn append_many(

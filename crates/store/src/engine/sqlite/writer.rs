@@ -1,7 +1,7 @@
 //! The one connection that writes, and its thread.
 //!
 //! Writes that wait are run in one transaction and acknowledged after its commit, so that the cost of
-//! waiting for the disk is shared. A lone write is committed at once, by its caller: to wake a thread and be
+//! waiting for the disk is shared. A lone append is committed at once, by its caller: to wake a thread and be
 //! woken by it costs as much as the commit on a fast disk. A write that fails alone is undone
 //! alone; where that is not certain, the whole group is undone and its writes are run one by one.
 
@@ -226,17 +226,29 @@ impl Writer {
         })
     }
 
-    /// Runs a write and waits until it is durable: on the caller's thread when nobody else writes and the disk
-    /// is fast, else together with what waits. Gives up, with nothing written, when its turn does not come in
-    /// time; once its turn has come it is written even if the caller goes away.
-    pub(super) async fn run<T>(&self, (write, mut ticket): (Box<dyn Write>, Ticket<T>)) -> Result<T> {
+    /// Runs a write of a few rows and waits until it is durable: on the caller's thread when nobody else writes and
+    /// the disk is fast, else as [`Writer::run`] does.
+    pub(super) async fn run_short<T>(&self, (write, ticket): (Box<dyn Write>, Ticket<T>)) -> Result<T> {
         let caller = Caller::new(&self.shared);
-        let waiting = match self.at_once(&caller, write).await {
-            None => return ticket.receiver.await.unwrap_or_else(|_| Err(super::reader::closed())),
-            Some(write) => write,
-        };
-        self.shared.lone.store(0, Ordering::Relaxed);
-        self.send(Job::Write(waiting))?;
+        match self.at_once(&caller, write).await {
+            None => ticket.receiver.await.unwrap_or_else(|_| Err(super::reader::closed())),
+            Some(write) => {
+                self.shared.lone.store(0, Ordering::Relaxed);
+                self.wait_for(write, ticket).await
+            }
+        }
+    }
+
+    /// Runs a write on the writer thread, together with what waits, and waits until it is durable. Gives up, with
+    /// nothing written, when its turn does not come in time; once its turn has come it is written even if the
+    /// caller goes away.
+    pub(super) async fn run<T>(&self, (write, ticket): (Box<dyn Write>, Ticket<T>)) -> Result<T> {
+        let _caller = Caller::new(&self.shared);
+        self.wait_for(write, ticket).await
+    }
+
+    async fn wait_for<T>(&self, write: Box<dyn Write>, mut ticket: Ticket<T>) -> Result<T> {
+        self.send(Job::Write(write))?;
         let answer = match tokio::time::timeout(self.patience, &mut ticket.receiver).await {
             Ok(answer) => answer,
             Err(_) if !ticket.claimed.swap(true, Ordering::AcqRel) => return Err(self.timed_out()),

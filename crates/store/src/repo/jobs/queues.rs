@@ -6,7 +6,7 @@ use super::{
     super::table::{explain, params},
     Jobs, TABLE,
 };
-use crate::engine::{BatchSql, FromRow, RowRef, Sql};
+use crate::engine::{FromRow, RowRef, Sql};
 
 macro_rules! columns {
     () => {
@@ -29,7 +29,7 @@ static LIST: Sql = Sql::both(concat!("SELECT ", columns!(), " FROM job_queues WH
 #[cfg(any(test, feature = "conformance"))]
 pub(super) const STATEMENTS: &[&Sql] = &[&SET, &LIST];
 #[cfg(any(test, feature = "conformance"))]
-pub(super) const BATCHES: &[&BatchSql] = &[];
+pub(super) const BATCHES: &[&crate::engine::BatchSql] = &[];
 
 impl FromRow for JobQueue {
     fn from_row(row: &RowRef<'_>) -> Result<Self> {

@@ -9,7 +9,7 @@ use super::{
     finish::{end, queue_again},
     lines::Opens,
 };
-use crate::engine::{BatchSql, Executor, Sql};
+use crate::engine::{Executor, Sql};
 
 static DUE: Sql =
     Sql::both("SELECT job_id FROM job_gates WHERE tenant_id = $1 AND wake_at <= $2 ORDER BY wake_at, job_id LIMIT $3")
@@ -48,7 +48,7 @@ static STOPPED: Sql = Sql::both(
 pub(super) const STATEMENTS: &[&Sql] =
     &[&DUE, &NEXT_DUE, &GATE_STATE, &IN_LANE, &DEAD_CLAIMS, &LOCK_WORKER, &DROP_CLAIM, &DROP_WORKERS, &STOPPED];
 #[cfg(any(test, feature = "conformance"))]
-pub(super) const BATCHES: &[&BatchSql] = &[];
+pub(super) const BATCHES: &[&crate::engine::BatchSql] = &[];
 
 /// Jobs that one transaction of the housekeeping touches: it holds their rows locked until its end.
 const JOBS_A_TRANSACTION: usize = 50;
