@@ -40,6 +40,7 @@ on_each_engine!(
     a_worker_tries_again_puts_off_and_asks,
     a_worker_learns_what_is_canceled,
     a_worker_that_shuts_down_ends_what_runs_and_gives_the_rest_back,
+    what_ends_while_a_worker_shuts_down_is_written,
     a_panicking_handler_has_failed,
 );
 
@@ -561,6 +562,29 @@ async fn a_worker_that_shuts_down_ends_what_runs_and_gives_the_rest_back(place: 
         let job = tenant.jobs().get(job).await.expect("read").expect("there");
         assert_eq!((job.status, job.ready_at.is_some()), (JobStatus::Queued, true));
         assert_eq!(job.max_attempts - job.attempt, 5, "no attempt is lost");
+    }
+}
+
+async fn what_ends_while_a_worker_shuts_down_is_written(place: &Place) {
+    let tenant = place.tenant().await;
+    let begun = Arc::new(AtomicUsize::new(0));
+    for round in 1..=20 {
+        let handler = {
+            let begun = Arc::clone(&begun);
+            move |_: JobContext| {
+                begun.fetch_add(1, Ordering::SeqCst);
+                async {
+                    sleep(Duration::from_millis(30)).await;
+                    Ok(Outcome::done())
+                }
+            }
+        };
+        let options = WorkerOptions { concurrency: 4, ..quick("work") };
+        let worker = Worker::start(&tenant, options, handler).expect("a worker");
+        tenant.jobs().enqueue_many((0..4).map(new).collect()).await.expect("enqueued");
+        until("all were begun", async || begun.load(Ordering::SeqCst) == round * 4).await;
+        worker.shutdown().await;
+        assert_eq!(tenant.jobs().counts(None).await.expect("counted").done, round as u64 * 4, "in round {round}");
     }
 }
 

@@ -55,6 +55,8 @@ pub(super) struct Shared<H> {
     work: Semaphore,
     /// There is something to write.
     ended: Notify,
+    /// All handlers have ended.
+    finished: AtomicBool,
     stopping: AtomicBool,
     stopped: Notify,
 }
@@ -85,6 +87,7 @@ where
             room: Notify::new(),
             work: Semaphore::new(0),
             ended: Notify::new(),
+            finished: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             stopped: Notify::new(),
         }
@@ -99,7 +102,8 @@ where
         let mut others = JoinSet::new();
         others.spawn(Arc::clone(&self).heartbeats());
         others.spawn(Arc::clone(&self).tend());
-        others.spawn(Arc::clone(&self).write());
+        let mut writer = JoinSet::new();
+        writer.spawn(Arc::clone(&self).write());
         let mut runners = JoinSet::new();
         for _ in 0..self.options.concurrency {
             runners.spawn(Arc::clone(&self).run_jobs());
@@ -116,7 +120,10 @@ where
             runners.abort_all();
             while runners.join_next().await.is_some() {}
         }
-        self.write_all().await;
+        // It may be in the middle of a write: what it took is written by nobody else.
+        self.finished.store(true, Ordering::Release);
+        self.ended.notify_one();
+        while writer.join_next().await.is_some() {}
         others.abort_all();
         while others.join_next().await.is_some() {}
         // What is left was stopped in the middle.
@@ -221,11 +228,15 @@ where
         self.held.end([id]);
     }
 
-    /// Writes what is done, everything that waits together.
+    /// Writes what is done, everything that waits together, until the last handler has ended.
     async fn write(self: Arc<Self>) {
         loop {
             self.ended.notified().await;
+            let last = self.finished.load(Ordering::Acquire);
             self.write_all().await;
+            if last {
+                return;
+            }
         }
     }
 
