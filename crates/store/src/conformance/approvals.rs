@@ -101,7 +101,7 @@ pub async fn another_proposal_takes_the_place_of_the_pending_one(home: &Home) {
 pub async fn what_may_not_be_decided_is_told_and_nothing_changes(home: &Home) {
     let approvals = home.tenant.approvals();
     let job = enqueue(&home.tenant).await;
-    let soon = home.tenant.now().plus(Duration::from_millis(60));
+    let soon = home.tenant.now().plus(Duration::from_millis(1000));
     let asked = request(&home.tenant, NewApproval { expires_at: Some(soon), ..proposal(&job, "Deploy?") }).await;
     let own = approvals.resolve(asked.id, Resolution::approve("agent")).await;
     assert!(matches!(&own, Err(Error::NotPermitted(_))), "{own:?}");
@@ -111,7 +111,7 @@ pub async fn what_may_not_be_decided_is_told_and_nothing_changes(home: &Home) {
     assert!(matches!(&unknown, Err(Error::NotFound { .. })), "{unknown:?}");
     let foreign = home.other.approvals().resolve(asked.id, Resolution::approve("ann")).await;
     assert!(matches!(&foreign, Err(Error::NotFound { .. })), "{foreign:?}");
-    tokio::time::sleep(Duration::from_millis(80)).await;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
     let late = approvals.resolve(asked.id, Resolution::approve("ann")).await;
     assert!(matches!(&late, Err(Error::Invalid { field, .. }) if field == "approval"), "{late:?}");
     assert_eq!(approvals.get(asked.id).await.expect("read"), Some(asked.clone()));
@@ -136,12 +136,12 @@ pub async fn what_may_not_be_decided_is_told_and_nothing_changes(home: &Home) {
 pub async fn what_nobody_decides_in_time_is_rejected_by_the_system(home: &Home) {
     let approvals = home.tenant.approvals();
     let job = enqueue(&home.tenant).await;
-    let soon = home.tenant.now().plus(Duration::from_millis(80));
+    let soon = home.tenant.now().plus(Duration::from_millis(1000));
     let asked = request(&home.tenant, NewApproval { expires_at: Some(soon), ..proposal(&job, "Deploy?") }).await;
     assert_eq!(home.tenant.jobs().tend().await.expect("tended").expired, 0);
     let waited = approvals.wait(asked.id, Duration::from_millis(10)).await;
     assert!(matches!(&waited, Err(Error::Timeout { .. })), "{waited:?}");
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
     assert_eq!(home.tenant.jobs().tend().await.expect("tended").expired, 1);
     let expired = approvals.wait(asked.id, LEASE).await.expect("decided");
     let told = (expired.status, expired.resolved_by.as_deref(), expired.reason.as_deref());

@@ -407,7 +407,7 @@ pub async fn racing_enqueues_of_one_session_lose_nothing_and_keep_their_order(ho
 pub async fn a_job_for_later_waits_and_joins_its_session_then(home: &Home) {
     let jobs = home.tenant.jobs();
     let talk = session(&home.tenant, None).await;
-    let soon = home.tenant.now().plus(Duration::from_millis(300));
+    let soon = home.tenant.now().plus(Duration::from_millis(1000));
     let later = enqueue(&home.tenant, NewJob { run_at: Some(soon), ..in_session(talk, 1) }).await;
     let plain = enqueue(&home.tenant, NewJob { run_at: Some(soon), ..new(2) }).await;
     assert_eq!(plain.waits.wake_at, Some(soon));
@@ -416,7 +416,7 @@ pub async fn a_job_for_later_waits_and_joins_its_session_then(home: &Home) {
     assert_eq!(ids(&claimed), [first.id], "what runs later holds nobody up");
     let early = jobs.tend().await.expect("tended");
     assert_eq!((early.woken, early.next_at), (0, Some(soon)));
-    tokio::time::sleep(Duration::from_millis(350)).await;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
     assert_eq!(jobs.tend().await.expect("tended").woken, 2);
     assert_eq!(ids(&claim(&home.tenant, 10).await), [plain.id], "the other waits for its session");
     jobs.complete(claimed[0].done(None)).await.expect("completed");
@@ -531,11 +531,11 @@ pub async fn jobs_of_a_dead_worker_are_rescued_or_fail(home: &Home) {
     let behind = enqueue(&home.tenant, in_session(talk, 2)).await;
     let last = enqueue(&home.tenant, NewJob { max_attempts: 1, ..new(3) }).await;
     let asked = enqueue(&home.tenant, new(4)).await;
-    let claimed = jobs.claim("work", "doomed", 10, Duration::from_millis(50)).await.expect("claimed");
+    let claimed = jobs.claim("work", "doomed", 10, Duration::from_millis(1500)).await.expect("claimed");
     assert_eq!(claimed.len(), 3);
     jobs.cancel(asked.id, None).await.expect("asked");
     assert_eq!(jobs.tend().await.expect("tended").rescued, 0, "it is alive");
-    tokio::time::sleep(Duration::from_millis(80)).await;
+    tokio::time::sleep(Duration::from_millis(1600)).await;
     let tended = jobs.tend().await.expect("tended");
     assert_eq!((tended.rescued, tended.failed), (1, 1));
     assert_eq!(jobs.tend().await.expect("tended").rescued, 0, "once");
