@@ -3,6 +3,7 @@
 //! PostgreSQL comes from DATABASE_URL (`cargo xtask test` provides one); without it the tests that need it
 //! fail. The recorded conversations come from the folder AGENTKEEP_DATA, when it is set.
 
+#[macro_use]
 mod support;
 
 use std::{
@@ -14,17 +15,6 @@ use std::{
 
 use serde_json::{Value, json};
 use support::{Place, exported, lines};
-
-macro_rules! on_both_engines {
-    ($($name:ident)+) => {
-        mod on_sqlite {
-            $(#[test] fn $name() { super::$name(&crate::support::sqlite()); })+
-        }
-        mod on_postgres {
-            $(#[test] fn $name() { super::$name(&crate::support::postgres()); })+
-        }
-    };
-}
 
 on_both_engines! {
     what_is_imported_is_listed_shown_and_exported_equal

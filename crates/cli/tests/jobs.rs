@@ -1,6 +1,7 @@
 //! The queue on the command line: enqueued, worked off, approved, on a SQLite file and on PostgreSQL.
 
 #[allow(dead_code)] // each test program uses a part of it
+#[macro_use]
 mod support;
 
 use std::{
@@ -10,17 +11,6 @@ use std::{
 
 use serde_json::{Value, json};
 use support::{Place, lines};
-
-macro_rules! on_both_engines {
-    ($($name:ident)+) => {
-        mod on_sqlite {
-            $(#[test] fn $name() { super::$name(&crate::support::sqlite()); })+
-        }
-        mod on_postgres {
-            $(#[test] fn $name() { super::$name(&crate::support::postgres()); })+
-        }
-    };
-}
 
 on_both_engines! {
     a_command_works_a_queue_off

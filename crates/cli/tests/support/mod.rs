@@ -9,6 +9,18 @@ use std::{
 
 use serde_json::Value;
 
+/// Runs each of the functions as a test on a SQLite file and on PostgreSQL.
+macro_rules! on_both_engines {
+    ($($name:ident)+) => {
+        mod on_sqlite {
+            $(#[test] fn $name() { super::$name(&crate::support::sqlite()); })+
+        }
+        mod on_postgres {
+            $(#[test] fn $name() { super::$name(&crate::support::postgres()); })+
+        }
+    };
+}
+
 /// A working folder, and the address of an empty database.
 pub struct Place {
     pub folder: tempfile::TempDir,

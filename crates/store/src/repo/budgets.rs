@@ -16,7 +16,7 @@ use super::{
     ledger::by_reservation,
     ledger_rollups, ledger_statistics,
     list::list,
-    table::{Changes, Field, FieldKind, Reference, Table, delete, params, record, write, write_one},
+    table::{Changes, Field, FieldKind, Reference, Table, delete, params, record, write_one},
 };
 use crate::{
     engine::{Executor, Sql, Value},
@@ -259,13 +259,7 @@ impl Budgets<'_> {
         changes.set("amount", patch.limit);
         changes.set("hard", patch.hard);
         changes.merge("metadata", patch.metadata);
-        let found = if changes.is_empty() {
-            self.get(id).await?
-        } else {
-            let (sql, params) = changes.statement(&TABLE, self.0.now());
-            write(&self.0.executor, &TABLE, &sql, &params, &[]).await?.into_iter().next()
-        };
-        found.ok_or_else(|| Error::not_found(TABLE.entity, id))
+        changes.apply(&self.0.executor, &TABLE, &GET, self.0.now(), &[]).await
     }
 
     /// Deletes a budget. Reservations stay, and hold nothing of it any more.

@@ -1,13 +1,12 @@
 //! MCP servers.
 
 use agentkeep_core::{
-    Direction, Error, JsonArray, ListRequest, McpServer, McpServerId, McpServerPatch, NewMcpServer, Page, Result,
-    SecretObject,
+    Direction, JsonArray, ListRequest, McpServer, McpServerId, McpServerPatch, NewMcpServer, Page, Result, SecretObject,
 };
 
 use super::{
     list::list,
-    table::{Changes, Field, FieldKind, Table, delete, params, record, write, write_one},
+    table::{Changes, Field, FieldKind, Table, delete, params, record, write_one},
 };
 use crate::{
     engine::{Executor, Sql, Value},
@@ -159,13 +158,7 @@ impl McpServers<'_> {
         let update = |executor: Executor| async move {
             let held = [("name", Value::from(patch.name.clone()))];
             let changes = changes(Changes::new(executor.dialect(), tenant, id), patch.clone())?;
-            let found = if changes.is_empty() {
-                executor.fetch_optional(&GET, &params![tenant, id]).await?
-            } else {
-                let (sql, params) = changes.statement(&TABLE, self.0.now());
-                write::<McpServer>(&executor, &TABLE, &sql, &params, &held).await?.into_iter().next()
-            };
-            let server = found.ok_or_else(|| Error::not_found(TABLE.entity, id))?;
+            let server: McpServer = changes.apply(&executor, &TABLE, &GET, self.0.now(), &held).await?;
             server.check()?;
             Ok(server)
         };

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{
     list::{Condition, list, list_where},
-    table::{Changes, Field, FieldKind, Reference, Table, delete, delete_in_batches, params, record, write, write_one},
+    table::{Changes, Field, FieldKind, Reference, Table, delete, delete_in_batches, params, record, write_one},
 };
 use crate::{
     engine::{Executor, Sql, Value},
@@ -266,13 +266,7 @@ impl Memories<'_> {
         changes.set("access", patch.access);
         changes.set("expires_at", patch.expires_at);
         changes.merge("metadata", patch.metadata);
-        let found = if changes.is_empty() {
-            self.get(id).await?
-        } else {
-            let (sql, params) = changes.statement(&TABLE, self.0.now());
-            write(&self.0.executor, &TABLE, &sql, &params, &held).await?.into_iter().next()
-        };
-        found.ok_or_else(not_found)
+        changes.apply(&self.0.executor, &TABLE, &GET, self.0.now(), &held).await
     }
 
     /// What the memory will hold in its unique and referring columns; `None` when there is no such memory. It

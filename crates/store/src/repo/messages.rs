@@ -9,7 +9,7 @@ use agentkeep_core::{
 
 use super::{
     list::list,
-    table::{Changes, Field, FieldKind, Table, check_reference, explain, params, record, write},
+    table::{Changes, Field, FieldKind, Table, check_reference, explain, params, record},
 };
 use crate::{
     engine::{AppendSql, Executor, Sql, Value},
@@ -352,13 +352,7 @@ impl Messages<'_> {
         changes.set("is_complete", patch.is_complete);
         changes.set("usage", patch.usage);
         changes.merge("metadata", patch.metadata);
-        let found = if changes.is_empty() {
-            self.get(id).await?
-        } else {
-            let (sql, params) = changes.statement(&TABLE, self.0.now());
-            write(&self.0.executor, &TABLE, &sql, &params, &[]).await?.into_iter().next()
-        };
-        found.ok_or_else(|| Error::not_found(TABLE.entity, id))
+        changes.apply(&self.0.executor, &TABLE, &GET, self.0.now(), &[]).await
     }
 
     /// Deletes a message with its artifacts. Its seq is not given again.

@@ -179,13 +179,7 @@ impl Preferences<'_> {
         changes.set("category", patch.category);
         changes.merge("preferences", patch.preferences);
         changes.merge("metadata", patch.metadata);
-        let found = if changes.is_empty() {
-            self.get_by_id(id).await?
-        } else {
-            let (sql, params) = changes.statement(&TABLE, self.0.now());
-            write(&self.0.executor, &TABLE, &sql, &params, &held).await?.into_iter().next()
-        };
-        found.ok_or_else(not_found)
+        changes.apply(&self.0.executor, &TABLE, &GET_BY_ID, self.0.now(), &held).await
     }
 
     /// Deletes the preferences of a user in a category.

@@ -226,13 +226,7 @@ impl Prompts<'_> {
         patch.check()?;
         let mut changes = Changes::new(self.0.executor.dialect(), self.0.tenant, id);
         changes.merge("metadata", patch.metadata);
-        let found = if changes.is_empty() {
-            self.get(id).await?
-        } else {
-            let (sql, params) = changes.statement(&TABLE, self.0.now());
-            write(&self.0.executor, &TABLE, &sql, &params, &[]).await?.into_iter().next()
-        };
-        found.ok_or_else(|| Error::not_found(TABLE.entity, id))
+        changes.apply(&self.0.executor, &TABLE, &GET, self.0.now(), &[]).await
     }
 
     /// Deletes a version. Its number is not given again; when it was active, no version is.

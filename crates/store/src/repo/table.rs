@@ -199,6 +199,30 @@ impl Changes {
     }
 }
 
+impl Changes {
+    /// Writes the changes, if there are any; the row as it is then. `get` reads it by tenant and id.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], and what [`write`] tells.
+    pub(crate) async fn apply<T: FromRow>(
+        self,
+        executor: &Executor,
+        table: &Table,
+        get: &Sql,
+        now: Timestamp,
+        held: Held<'_>,
+    ) -> Result<T> {
+        let id = show(&self.params[1]);
+        let found = if self.is_empty() {
+            executor.fetch_optional(get, &self.params[..2]).await?
+        } else {
+            let (sql, params) = self.statement(table, now);
+            write(executor, table, &sql, &params, held).await?.into_iter().next()
+        };
+        found.ok_or_else(|| Error::not_found(table.entity, id))
+    }
+}
+
 /// What a row holds in the columns that are unique or point elsewhere: for telling which of them a database
 /// error is about. (The name of a violated constraint is not the same on every server.)
 pub(crate) type Held<'a> = &'a [(&'static str, Value)];

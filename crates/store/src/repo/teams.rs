@@ -1,10 +1,10 @@
 //! Teams.
 
-use agentkeep_core::{Direction, Error, ListRequest, NewTeam, Page, Result, Team, TeamId, TeamPatch};
+use agentkeep_core::{Direction, ListRequest, NewTeam, Page, Result, Team, TeamId, TeamPatch};
 
 use super::{
     list::list,
-    table::{Changes, Field, FieldKind, Table, delete, params, record, write, write_one},
+    table::{Changes, Field, FieldKind, Table, delete, params, record, write_one},
 };
 use crate::{
     engine::{Sql, Value},
@@ -134,13 +134,7 @@ impl Teams<'_> {
         changes.set("active", patch.active);
         changes.merge("routing", patch.routing);
         changes.merge("metadata", patch.metadata);
-        let found = if changes.is_empty() {
-            self.get(id).await?
-        } else {
-            let (sql, params) = changes.statement(&TABLE, self.0.now());
-            write(&self.0.executor, &TABLE, &sql, &params, &held).await?.into_iter().next()
-        };
-        found.ok_or_else(|| Error::not_found(TABLE.entity, id))
+        changes.apply(&self.0.executor, &TABLE, &GET, self.0.now(), &held).await
     }
 
     /// Deletes a team with its memberships and routing decisions. Its agents and sessions stay.

@@ -1,10 +1,10 @@
 //! Users.
 
-use agentkeep_core::{Direction, Error, ListRequest, NewUser, Page, Result, User, UserId, UserPatch, parse_uuid};
+use agentkeep_core::{Direction, ListRequest, NewUser, Page, Result, User, UserId, UserPatch, parse_uuid};
 
 use super::{
     list::list,
-    table::{Changes, Field, FieldKind, Table, delete, params, record, write, write_one},
+    table::{Changes, Field, FieldKind, Table, delete, params, record, write_one},
 };
 use crate::{
     engine::{Sql, Value},
@@ -157,13 +157,7 @@ impl Users<'_> {
         changes.set("phone_number", patch.phone_number);
         changes.set("name", patch.name);
         changes.merge("metadata", patch.metadata);
-        let found = if changes.is_empty() {
-            self.get(id).await?
-        } else {
-            let (sql, params) = changes.statement(&TABLE, self.0.now());
-            write(&self.0.executor, &TABLE, &sql, &params, &held).await?.into_iter().next()
-        };
-        found.ok_or_else(|| Error::not_found(TABLE.entity, id))
+        changes.apply(&self.0.executor, &TABLE, &GET, self.0.now(), &held).await
     }
 
     /// Deletes a user with their sessions, memories and preferences.

@@ -162,8 +162,8 @@ struct Shared {
     lone: AtomicU32,
     /// Whether the thread looks at the log from time to time.
     watching: AtomicBool,
-    /// What a commit has taken lately, in microseconds.
-    commit_time: AtomicU32,
+    /// What a commit has taken lately, in microseconds; kept up by the core.
+    commit_time: Arc<AtomicU32>,
 }
 
 /// Counts a caller for as long as it lives.
@@ -191,9 +191,11 @@ impl Writer {
     /// Starts the thread.
     pub(super) fn start(session: Session, checkpointer: Option<Checkpointer>, config: &Config) -> Result<Self> {
         let (jobs, inbox) = mpsc::channel();
+        let commit_time = Arc::new(AtomicU32::new(0));
         let core = Core {
             session,
             last_commit: Instant::now(),
+            commit_time: Arc::clone(&commit_time),
             checkpointer,
             statement_timeout: config.statement_timeout,
             log: StatementLog::new(config),
@@ -204,7 +206,7 @@ impl Writer {
             callers: AtomicUsize::new(0),
             lone: AtomicU32::new(0),
             watching: AtomicBool::new(false),
-            commit_time: AtomicU32::new(0),
+            commit_time,
         });
         let thread = Thread { inbox, shared: Arc::clone(&shared) };
         std::thread::Builder::new()
@@ -273,7 +275,7 @@ impl Writer {
         }
         let Some(mut guard) = self.shared.core.try_lock() else { return Some(write) };
         let Some(core) = guard.as_mut() else { return Some(write) };
-        let left = core.at_once(write, &self.shared.commit_time);
+        let left = core.at_once(write);
         self.shared.lone.fetch_add(1, Ordering::Relaxed);
         core.after_commit();
         if core.has_work() && !self.shared.watching.swap(true, Ordering::Relaxed) {
@@ -325,7 +327,7 @@ impl Thread {
             let Some(core) = guard.as_mut() else { return };
             match job {
                 Job::Write(write) => {
-                    next = core.group(write, || self.receive_waiting(), &self.shared.commit_time);
+                    next = core.group(write, || self.receive_waiting());
                 }
                 Job::Begin(reply) => tx::serve(&core.session, reply, core.statement_timeout, &core.log),
                 Job::Dedicate(reply) => tx::serve_dedicated(&core.session, reply, &core.log),
@@ -390,6 +392,7 @@ impl Thread {
 struct Core {
     session: Session,
     last_commit: Instant,
+    commit_time: Arc<AtomicU32>,
     checkpointer: Option<Checkpointer>,
     statement_timeout: Duration,
     log: StatementLog,
@@ -418,12 +421,7 @@ impl Core {
 
     /// Runs `first` and every write that waits behind it in one transaction. Gives back a job that came
     /// and is no write.
-    fn group(
-        &mut self,
-        first: Box<dyn Write>,
-        receive_waiting: impl Fn() -> Option<Job>,
-        commit_time: &AtomicU32,
-    ) -> Option<Job> {
+    fn group(&mut self, first: Box<dyn Write>, receive_waiting: impl Fn() -> Option<Job>) -> Option<Job> {
         let started = Instant::now();
         let mut group = Vec::new();
         let mut other = None;
@@ -450,7 +448,7 @@ impl Core {
             group.into_iter().for_each(|write| self.alone(write));
         } else {
             let rows = group.len() as u64;
-            let committed = begun.and_then(|()| self.commit(commit_time));
+            let committed = begun.and_then(|()| self.commit());
             self.log.record(started, "(group of writes)", committed.as_ref().map(|()| rows));
             group.into_iter().for_each(|write| write.finish(committed.as_ref().copied()));
         }
@@ -458,13 +456,13 @@ impl Core {
     }
 
     /// Runs one write, unless another process is writing: then it comes back.
-    fn at_once(&mut self, mut write: Box<dyn Write>, commit_time: &AtomicU32) -> Option<Box<dyn Write>> {
+    fn at_once(&mut self, mut write: Box<dyn Write>) -> Option<Box<dyn Write>> {
         let started = Instant::now();
         if self.session.without_waiting(|| self.control("BEGIN IMMEDIATE")).is_err() {
             // The thread waits for the lock, or says what is wrong.
             return Some(write);
         }
-        let committed = self.written(&mut *write, commit_time);
+        let committed = self.written(&mut *write);
         self.log.record(started, "(lone write)", committed.as_ref().map(|()| 1));
         write.finish(committed.as_ref().copied());
         None
@@ -472,15 +470,15 @@ impl Core {
 
     /// Runs one write of a group that was undone.
     fn alone(&mut self, mut write: Box<dyn Write>) {
-        let committed = self.control("BEGIN IMMEDIATE").and_then(|()| self.written(&mut *write, &AtomicU32::new(0)));
+        let committed = self.control("BEGIN IMMEDIATE").and_then(|()| self.written(&mut *write));
         write.finish(committed.as_ref().copied());
     }
 
     /// Runs a write in the transaction that is open, and ends that.
-    fn written(&mut self, write: &mut dyn Write, commit_time: &AtomicU32) -> Result<()> {
+    fn written(&mut self, write: &mut dyn Write) -> Result<()> {
         self.session.limit(self.statement_timeout);
         match write.run(&self.session) {
-            Outcome::Done => self.commit(commit_time),
+            Outcome::Done => self.commit(),
             Outcome::FailedClean | Outcome::FailedDirty => {
                 self.undo();
                 Ok(())
@@ -488,13 +486,13 @@ impl Core {
         }
     }
 
-    fn commit(&mut self, commit_time: &AtomicU32) -> Result<()> {
+    fn commit(&mut self) -> Result<()> {
         let started = Instant::now();
         let committed = self.control("COMMIT").inspect_err(|_| self.undo());
         self.last_commit = Instant::now();
-        let (took, before) = ((self.last_commit - started).as_micros(), commit_time.load(Ordering::Relaxed));
+        let (took, before) = ((self.last_commit - started).as_micros(), self.commit_time.load(Ordering::Relaxed));
         let took = u32::try_from(took).unwrap_or(u32::MAX / 8).min(u32::MAX / 8);
-        commit_time.store((before * 7 + took) / 8, Ordering::Relaxed);
+        self.commit_time.store((before * 7 + took) / 8, Ordering::Relaxed);
         committed
     }
 
