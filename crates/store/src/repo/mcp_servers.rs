@@ -1,5 +1,7 @@
 //! MCP servers.
 
+#[cfg(doc)]
+use agentkeep_core::Error;
 use agentkeep_core::{
     Direction, JsonArray, ListRequest, McpServer, McpServerId, McpServerPatch, NewMcpServer, Page, Result, SecretObject,
 };

@@ -1,5 +1,7 @@
 //! Teams.
 
+#[cfg(doc)]
+use agentkeep_core::Error;
 use agentkeep_core::{Direction, ListRequest, NewTeam, Page, Result, Team, TeamId, TeamPatch};
 
 use super::{

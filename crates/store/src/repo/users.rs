@@ -1,5 +1,7 @@
 //! Users.
 
+#[cfg(doc)]
+use agentkeep_core::Error;
 use agentkeep_core::{Direction, ListRequest, NewUser, Page, Result, User, UserId, UserPatch, parse_uuid};
 
 use super::{
