@@ -30,7 +30,8 @@ const LAST_WORDS: usize = 4096;
 /// The payload is on the command's standard input. What it writes to standard output is the result: JSON if it is
 /// JSON, else text. An exit code other than 0 is a failure; the end of what it wrote to standard error is the reason,
 /// and the job is tried again as often as it may be. The command finds in its environment AGENTKEEP_JOB_ID,
-/// AGENTKEEP_JOB_ATTEMPT, AGENTKEEP_JOB_QUEUE, AGENTKEEP_JOB_MODE, and AGENTKEEP_SESSION_ID if the job has one.
+/// AGENTKEEP_JOB_ATTEMPT, AGENTKEEP_JOB_QUEUE, AGENTKEEP_JOB_MODE, and AGENTKEEP_SESSION_ID if the job has one. What a
+/// job costs is logged with `agentkeep tokens log --job-id "$AGENTKEEP_JOB_ID" …`.
 ///
 /// Ctrl-C claims nothing more and waits for the commands that run; a second one stops them, and their jobs go to
 /// others.
@@ -130,7 +131,6 @@ async fn run_command(exec: &str, queue: &str, job: &JobContext) -> Result<Ended,
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        // A worker that is stopped in the middle leaves no command behind.
         .kill_on_drop(true);
     // Ctrl-C is for the worker; commands that run come to their end.
     #[cfg(unix)]
@@ -140,6 +140,8 @@ async fn run_command(exec: &str, queue: &str, job: &JobContext) -> Result<Ended,
         None => command.env_remove("AGENTKEEP_SESSION_ID"),
     };
     let mut child = command.spawn()?;
+    #[cfg(unix)]
+    let group = Group(child.id());
     if let Some(mut input) = child.stdin.take() {
         let payload = job.payload().to_string();
         // Beside the command, which may write before it has read; it need not read at all.
@@ -151,6 +153,8 @@ async fn run_command(exec: &str, queue: &str, job: &JobContext) -> Result<Ended,
         output = child.wait_with_output() => output?,
         () = job.stopped() => return Ok(Ended::Canceled),
     };
+    #[cfg(unix)]
+    group.has_ended();
     if output.status.success() {
         return Ok(Ended::Done(result(&output.stdout)?));
     }
@@ -160,6 +164,30 @@ async fn run_command(exec: &str, queue: &str, job: &JobContext) -> Result<Ended,
     let words = &words[start.unwrap_or(words.len())..];
     let error = if words.is_empty() { output.status.to_string() } else { format!("{}: {words}", output.status) };
     Ok(Ended::Failed { error, retry: Some(Retry::default()) })
+}
+
+/// The processes of a command: the shell leads their group. A command that is stopped in the middle leaves none of
+/// them behind.
+#[cfg(unix)]
+struct Group(Option<u32>);
+
+#[cfg(unix)]
+impl Group {
+    /// What the command has started to stay is not its own any more.
+    fn has_ended(mut self) {
+        self.0 = None;
+    }
+}
+
+#[cfg(unix)]
+impl Drop for Group {
+    fn drop(&mut self) {
+        let leader = self.0.and_then(|id| rustix::process::Pid::from_raw(i32::try_from(id).ok()?));
+        if let Some(leader) = leader {
+            // They may be gone already.
+            let _ = rustix::process::kill_process_group(leader, rustix::process::Signal::KILL);
+        }
+    }
 }
 
 /// JSON if it is JSON, else text; nothing if it is nothing.

@@ -16,7 +16,9 @@ on_both_engines! {
     a_command_works_a_queue_off
     a_command_that_fails_leaves_its_last_words
     an_interrupt_lets_the_running_command_end
+    a_command_that_is_stopped_leaves_no_process_behind
     an_approval_holds_a_job_back
+    a_job_waits_for_its_budget
     queues_and_schedules_are_set
     what_is_asked_wrongly_is_told
 }
@@ -64,16 +66,67 @@ fn a_command_that_fails_leaves_its_last_words(place: &Place) {
     assert_eq!((&canceled["status"], &canceled["error"]), (&json!("canceled"), &json!("enough")));
 }
 
+/// Waits until a command has written this file.
+fn told(place: &Place, file: &str) -> String {
+    let started = Instant::now();
+    loop {
+        match std::fs::read_to_string(place.folder.path().join(file)) {
+            Ok(text) if text.ends_with('\n') => return text.trim().to_owned(),
+            _ => assert!(started.elapsed() < Duration::from_secs(60), "{file} is written"),
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[cfg(unix)]
+fn a_command_that_is_stopped_leaves_no_process_behind(place: &Place) {
+    let id = enqueue(place, "1");
+    let exec = "sleep 300 & echo $! > sleeper; wait";
+    let work = ["work", "--queue", "sums", "--exec", exec, "--lease", "1"];
+    let mut worker = place.command(&work).spawn().expect("a worker");
+    let sleeper = told(place, "sleeper");
+    let is_there = || Command::new("kill").args(["-0", &sleeper]).status().expect("kill runs").success();
+    assert!(is_there());
+    place.succeed(&["jobs", "cancel", &id]);
+    let started = Instant::now();
+    while is_there() {
+        assert!(started.elapsed() < Duration::from_secs(60), "it is stopped");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    while get(place, &id)["status"] != json!("canceled") {
+        assert!(started.elapsed() < Duration::from_secs(60), "it is canceled");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    worker.kill().expect("stopped");
+    worker.wait().expect("gone");
+}
+
+fn a_job_waits_for_its_budget(place: &Place) {
+    place.succeed(&["budgets", "create", "--scope", "tenant", "--period", "total", "--limit", "1"]);
+    let mut ids = Vec::new();
+    for cost in ["0.60", "0.60"] {
+        let job = place.succeed(&["jobs", "create", "--queue", "sums", "--estimated-cost", cost, "--json"]).json();
+        assert_eq!(job["estimated_cost"], json!(cost));
+        ids.push(job["id"].as_str().expect("an id").to_owned());
+    }
+    let work = ["work", "--queue", "sums", "--exec", "true", "--until-empty", "--json"];
+    assert_eq!(place.succeed(&work).json(), json!({ "done": 1, "failed": 0 }));
+    assert_eq!(get(place, &ids[0])["status"], json!("done"));
+    let waiting = get(place, &ids[1]);
+    assert_eq!(waiting["status"], json!("queued"));
+    let why = waiting["waits_for_budget"].as_str().expect("it says why");
+    assert!(why.contains("0.60"), "{why}");
+    assert_eq!(place.succeed(&["jobs", "counts", "--json"]).json()["waiting_for_budget"], json!(1));
+    let shown = place.succeed(&["jobs", "get", &ids[1]]).stdout;
+    assert!(shown.contains("waits_for_budget"), "{shown}");
+}
+
 fn an_interrupt_lets_the_running_command_end(place: &Place) {
     let id = enqueue(place, "1");
     let next = enqueue(place, "2");
-    let exec = "touch begun; sleep 1; echo '\"ended\"'";
+    let exec = "echo yes > begun; sleep 1; echo '\"ended\"'";
     let mut worker = place.command(&["work", "--queue", "sums", "--exec", exec]).spawn().expect("a worker");
-    let started = Instant::now();
-    while !place.folder.path().join("begun").exists() {
-        assert!(started.elapsed() < Duration::from_secs(60), "it begins");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    told(place, "begun");
     let interrupt = Command::new("kill").args(["-INT", &worker.id().to_string()]).status();
     assert!(interrupt.expect("kill runs").success());
     assert_eq!(worker.wait().expect("it ends").code(), Some(130));

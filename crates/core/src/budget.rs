@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AgentId, BudgetId, Error, JsonObject, Money, MoneyTotal, ReservationId, Result, Timestamp, TokenCounts, UserId,
-    limits, text_enum,
+    AgentId, BudgetId, Error, JobId, JsonObject, Money, MoneyTotal, ReservationId, Result, Timestamp, TokenCounts,
+    UserId, limits, text_enum,
 };
 
 text_enum! {
@@ -362,8 +362,12 @@ pub struct Reservation {
     pub status: ReservationStatus,
     /// What the work cost; 0 until it is settled.
     pub cost: Money,
-    /// When it expires.
-    pub expires_at: Timestamp,
+    /// When it expires; that of a job does not: it ends with the attempt.
+    pub expires_at: Option<Timestamp>,
+    /// The job that it was made for when it was claimed. A soft reference.
+    pub job_id: Option<JobId>,
+    /// The attempt of the job.
+    pub job_attempt: Option<i32>,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it last changed.

@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AgentId, Error, JobId, JobScheduleId, Json, JsonObject, MessageId, Result, SessionId, Timestamp, limits, text_enum,
+    AgentId, Error, JobId, JobScheduleId, Json, JsonObject, MessageId, Money, Result, SessionId, Timestamp, limits,
+    text_enum,
 };
 
 /// Longest payload, result or checkpoint of a job, in bytes: 1 MiB.
@@ -112,8 +113,10 @@ pub struct Job {
     pub retry_of: Option<JobId>,
     /// The schedule that enqueued it. A soft reference.
     pub schedule_id: Option<JobScheduleId>,
-    /// What it is expected to cost at most, in 10⁻¹² USD.
-    pub estimated_cost: Option<i64>,
+    /// What it is expected to cost at most: held in the budgets that apply while it runs.
+    pub estimated_cost: Option<Money>,
+    /// The model that it calls.
+    pub model: Option<String>,
     /// What it works on, exactly as it was given.
     pub payload: Json,
     /// What came of it.
@@ -177,8 +180,10 @@ pub struct ClaimedJob {
     pub trigger_message_id: Option<MessageId>,
     /// The agent that is to do it.
     pub agent_id: Option<AgentId>,
-    /// What it is expected to cost at most, in 10⁻¹² USD.
-    pub estimated_cost: Option<i64>,
+    /// What it is expected to cost at most: held in the budgets that apply while it runs.
+    pub estimated_cost: Option<Money>,
+    /// The model that it calls.
+    pub model: Option<String>,
     /// Anything the application keeps with it.
     pub metadata: JsonObject,
     /// When it was enqueued.
@@ -210,8 +215,11 @@ pub struct NewJob {
     pub agent_id: Option<AgentId>,
     /// While an unfinished job has this key, enqueuing gives that job back.
     pub unique_key: Option<String>,
-    /// What it is expected to cost at most, in 10⁻¹² USD.
-    pub estimated_cost: Option<i64>,
+    /// What it is expected to cost at most. A job with this is only claimed when all hard budgets that apply (of the
+    /// tenant, of the session's user, of the agent, of the model) allow it, and holds it while it runs.
+    pub estimated_cost: Option<Money>,
+    /// The model that it calls.
+    pub model: Option<String>,
     /// What it works on.
     pub payload: Json,
     /// Anything the application wants to keep with it.
@@ -232,6 +240,7 @@ impl Default for NewJob {
             agent_id: None,
             unique_key: None,
             estimated_cost: None,
+            model: None,
             payload: Json::from_stored("{}"),
             metadata: JsonObject::default(),
         }
@@ -253,6 +262,7 @@ impl NewJob {
     pub fn check(&self) -> Result<()> {
         limits::check_name("queue", &self.queue)?;
         limits::check_optional_name("unique_key", self.unique_key.as_deref())?;
+        limits::check_optional_name("model", self.model.as_deref())?;
         check_payload("payload", &self.payload)?;
         limits::check_content("metadata", self.metadata.as_str())?;
         if !(1..=MOST_ATTEMPTS).contains(&self.max_attempts) {
@@ -262,8 +272,8 @@ impl NewJob {
         if self.priority == i32::MIN {
             return Err(Error::invalid("priority", format!("is {}; the lowest is {}", i32::MIN, i32::MIN + 1)));
         }
-        if let Some(cost) = self.estimated_cost.filter(|cost| *cost < 0) {
-            return Err(Error::invalid("estimated_cost", format!("is {cost}; a cost is 0 or more")));
+        if let Some(cost) = self.estimated_cost.filter(|cost| cost.is_negative()) {
+            return Err(Error::invalid("estimated_cost", format!("is {cost} USD; it must not be negative")));
         }
         Ok(())
     }
@@ -303,13 +313,32 @@ pub struct Completion {
     pub attempt: i32,
     /// What came of it.
     pub result: Option<Json>,
+    /// What it cost beside what the ledger says of this attempt. Without it, and without an entry of the ledger that
+    /// names the job, what was reserved for it counts as spent.
+    pub cost: Option<Money>,
+}
+
+impl Completion {
+    /// Refuses a result over 1 MiB and a cost below 0.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with the field.
+    pub fn check(&self) -> Result<()> {
+        if let Some(result) = &self.result {
+            check_payload("result", result)?;
+        }
+        if let Some(cost) = self.cost.filter(|cost| cost.is_negative()) {
+            return Err(Error::invalid("cost", format!("is {cost} USD; it must not be negative")));
+        }
+        Ok(())
+    }
 }
 
 impl ClaimedJob {
     /// The completion of this attempt.
     #[must_use]
     pub fn done(&self, result: Option<Json>) -> Completion {
-        Completion { job: self.id, attempt: self.attempt, result }
+        Completion { job: self.id, attempt: self.attempt, result, cost: None }
     }
 }
 
@@ -402,7 +431,9 @@ pub struct Tended {
     pub expired: u64,
     /// Jobs that schedules enqueued.
     pub scheduled: u64,
-    /// Lines of sessions that had stopped.
+    /// Jobs that fit their budgets again.
+    pub afforded: u64,
+    /// Lines of sessions that had stopped, and reservations of jobs that do not run.
     pub mended: u64,
     /// When the next job or schedule is due, as far as known.
     pub next_at: Option<Timestamp>,
@@ -441,7 +472,7 @@ mod tests {
             (NewJob { payload: large, ..NewJob::default() }, "payload"),
             (NewJob { max_attempts: 0, ..NewJob::default() }, "max_attempts"),
             (NewJob { priority: i32::MIN, ..NewJob::default() }, "priority"),
-            (NewJob { estimated_cost: Some(-1), ..NewJob::default() }, "estimated_cost"),
+            (NewJob { estimated_cost: Some(Money::from_units(-1)), ..NewJob::default() }, "estimated_cost"),
         ] {
             let error = new.check().expect_err(wanted);
             assert!(matches!(&error, Error::Invalid { field, .. } if field == wanted), "{error:?}");

@@ -18,10 +18,10 @@ use std::{
 
 use agentkeep::{
     JobContext, Outcome, Retry, Store, TenantStore, Value, Worker, WorkerOptions,
-    conformance::support::{new_name, session},
+    conformance::support::{new_name, race, session},
     core::{
-        ApprovalStatus, Error, Job, JobId, JobStatus, Json, NewApproval, NewJob, NewTenant, Resolution, SessionId,
-        TenantId,
+        ApprovalStatus, BudgetPeriod, Error, Job, JobId, JobStatus, Json, NewApproval, NewBudget, NewJob, NewTenant,
+        Resolution, SessionId, TenantId,
     },
 };
 use parking_lot::Mutex;
@@ -35,6 +35,9 @@ on_each_engine!(
     control_without_the_row_lock_decisions_contradict_each_other,
     control_without_the_fence_a_late_attempt_ends_the_next_one,
     killed_workers_lose_no_job_and_keep_the_order,
+    racing_claims_do_not_pass_a_budget,
+    control_without_the_gate_claims_pass_the_budget,
+    what_a_worker_has_claimed_and_does_not_know_is_run,
     a_worker_runs_every_job_once,
     a_worker_is_woken_at_once,
     a_worker_tries_again_puts_off_and_asks,
@@ -253,6 +256,60 @@ async fn control_without_the_fence_a_late_attempt_ends_the_next_one(place: &Plac
         ended.push(status(&tenant, job.id).await);
     }
     assert_eq!(ended, [JobStatus::Running, JobStatus::Done]);
+}
+
+/// Workers race for jobs that cost a dollar each; how many got one. The budget is ten dollars.
+async fn race_for_money(tenant: &TenantStore) -> usize {
+    let limit = NewBudget::tenant(BudgetPeriod::Total, "10".parse().expect("dollars"));
+    tenant.budgets().create(limit).await.expect("a budget");
+    let cost = NewJob { estimated_cost: Some("1".parse().expect("dollars")), ..new(1) };
+    tenant.jobs().enqueue_many(vec![cost; 64]).await.expect("enqueued");
+    let claimed = race(32, |worker| {
+        let tenant = tenant.clone();
+        async move {
+            let mut claimed = 0;
+            for _ in 0..4 {
+                claimed += tenant.jobs().claim("work", &format!("w{worker}"), 1, LEASE).await.expect("claimed").len();
+            }
+            claimed
+        }
+    });
+    claimed.await.into_iter().sum()
+}
+
+async fn racing_claims_do_not_pass_a_budget(place: &Place) {
+    let tenant = place.tenant().await;
+    assert_eq!(race_for_money(&tenant).await, 10);
+    let counts = tenant.jobs().counts(None).await.expect("counted");
+    assert_eq!((counts.running, counts.queued), (10, 54));
+    assert!(counts.waiting_for_budget > 0, "{counts:?}");
+}
+
+async fn control_without_the_gate_claims_pass_the_budget(place: &Place) {
+    let tenant = place.tenant().await;
+    tenant.controls().without_budget_gate();
+    assert!(race_for_money(&tenant).await > 10);
+}
+
+/// The answer of a claim gets lost on its way to a worker that lives on.
+async fn what_a_worker_has_claimed_and_does_not_know_is_run(place: &Place) {
+    let tenant = place.tenant().await;
+    let options = WorkerOptions { lease: Duration::from_millis(500), ..quick("work") };
+    let worker = Worker::start(&tenant, options, |_: JobContext| async { Ok(Outcome::done()) }).expect("a worker");
+    let counts = async || tenant.jobs().counts(None).await.expect("counted");
+    tenant.jobs().enqueue(new(1)).await.expect("enqueued");
+    until("the first is done", async || counts().await.done == 1).await;
+    // In a transaction: the worker does not see it before it is claimed.
+    let claim = |tenant: TenantStore| {
+        let name = worker.name().to_owned();
+        async move {
+            tenant.jobs().enqueue(new(2)).await?;
+            tenant.jobs().claim("work", &name, 1, Duration::from_millis(500)).await
+        }
+    };
+    assert_eq!(tenant.transaction(claim).await.expect("claimed").len(), 1);
+    until("the lost one is done", async || counts().await.done == 2).await;
+    worker.shutdown().await;
 }
 
 /// The address of a worker process's database, and its tenant.

@@ -167,14 +167,20 @@ CREATE TABLE budget_reservations (
     amount int8 NOT NULL CHECK (amount >= 0),
     status text COLLATE "C" NOT NULL CHECK (status IN ('held', 'settled', 'released')),
     cost int8 NOT NULL CHECK (cost >= 0),
-    expires_at timestamptz NOT NULL,
+    -- NULL for a reservation of a job: that ends with the attempt. The job is a soft reference.
+    expires_at timestamptz,
+    job_id uuid,
+    job_attempt int4,
     created_at timestamptz NOT NULL,
     updated_at timestamptz NOT NULL,
     PRIMARY KEY (tenant_id, id),
     UNIQUE (tenant_id, key),
+    CHECK ((expires_at IS NULL) = (job_id IS NOT NULL AND job_attempt IS NOT NULL)),
     FOREIGN KEY (tenant_id) REFERENCES tenants (id) ON DELETE CASCADE
 );
 CREATE INDEX budget_reservations_by_created_at ON budget_reservations (tenant_id, created_at, id);
+CREATE INDEX budget_reservations_held_by_job ON budget_reservations (tenant_id, job_id)
+WHERE status = 'held' AND job_id IS NOT NULL;
 
 -- What a reservation holds of each budget, until it is settled, released or expired.
 CREATE TABLE budget_holds (
@@ -183,7 +189,7 @@ CREATE TABLE budget_holds (
     starts_at timestamptz NOT NULL,
     reservation_id uuid NOT NULL,
     amount int8 NOT NULL CHECK (amount >= 0),
-    expires_at timestamptz NOT NULL,
+    expires_at timestamptz,
     PRIMARY KEY (tenant_id, budget_id, starts_at, reservation_id),
     FOREIGN KEY (tenant_id, budget_id) REFERENCES budgets (tenant_id, id) ON DELETE CASCADE,
     FOREIGN KEY (tenant_id, reservation_id) REFERENCES budget_reservations (tenant_id, id) ON DELETE CASCADE

@@ -30,6 +30,7 @@ CREATE TABLE jobs (
     retry_of uuid,
     schedule_id uuid,
     estimated_cost int8,
+    model text COLLATE "C",
     claim_id uuid,
     started_at timestamptz,
     finished_at timestamptz,
@@ -72,6 +73,7 @@ CREATE TABLE job_gates (
 );
 CREATE INDEX job_gates_by_wake_at ON job_gates (tenant_id, wake_at) WHERE wake_at IS NOT NULL;
 CREATE INDEX job_gates_by_session ON job_gates (tenant_id, session_id, position) WHERE session_id IS NOT NULL;
+CREATE INDEX job_gates_by_budget ON job_gates (tenant_id, job_id) WHERE budget IS NOT NULL;
 
 -- The line of a session: the one job of it that may run, and the last place given to those behind it.
 CREATE TABLE job_lanes (

@@ -168,14 +168,20 @@ CREATE TABLE budget_reservations (
     amount INTEGER NOT NULL CHECK (amount >= 0),
     status TEXT NOT NULL CHECK (status IN ('held', 'settled', 'released')),
     cost INTEGER NOT NULL CHECK (cost >= 0),
-    expires_at INTEGER NOT NULL,
+    -- NULL for a reservation of a job: that ends with the attempt. The job is a soft reference.
+    expires_at INTEGER,
+    job_id BLOB CHECK (length(job_id) = 16),
+    job_attempt INTEGER,
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL,
     PRIMARY KEY (tenant_id, id),
     UNIQUE (tenant_id, key),
+    CHECK ((expires_at IS NULL) = (job_id IS NOT NULL AND job_attempt IS NOT NULL)),
     FOREIGN KEY (tenant_id) REFERENCES tenants (id) ON DELETE CASCADE
 ) STRICT;
 CREATE INDEX budget_reservations_by_created_at ON budget_reservations (tenant_id, created_at, id);
+CREATE INDEX budget_reservations_held_by_job ON budget_reservations (tenant_id, job_id)
+WHERE status = 'held' AND job_id IS NOT NULL;
 
 -- What a reservation holds of each budget, until it is settled, released or expired.
 CREATE TABLE budget_holds (
@@ -184,7 +190,7 @@ CREATE TABLE budget_holds (
     starts_at INTEGER NOT NULL,
     reservation_id BLOB NOT NULL CHECK (length(reservation_id) = 16),
     amount INTEGER NOT NULL CHECK (amount >= 0),
-    expires_at INTEGER NOT NULL,
+    expires_at INTEGER,
     PRIMARY KEY (tenant_id, budget_id, starts_at, reservation_id),
     FOREIGN KEY (tenant_id, budget_id) REFERENCES budgets (tenant_id, id) ON DELETE CASCADE,
     FOREIGN KEY (tenant_id, reservation_id) REFERENCES budget_reservations (tenant_id, id) ON DELETE CASCADE

@@ -30,6 +30,7 @@ CREATE TABLE jobs (
     retry_of BLOB CHECK (length(retry_of) = 16),
     schedule_id BLOB CHECK (length(schedule_id) = 16),
     estimated_cost INTEGER,
+    model TEXT,
     claim_id BLOB CHECK (length(claim_id) = 16),
     started_at INTEGER,
     finished_at INTEGER,
@@ -72,6 +73,7 @@ CREATE TABLE job_gates (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX job_gates_by_wake_at ON job_gates (tenant_id, wake_at) WHERE wake_at IS NOT NULL;
 CREATE INDEX job_gates_by_session ON job_gates (tenant_id, session_id, position) WHERE session_id IS NOT NULL;
+CREATE INDEX job_gates_by_budget ON job_gates (tenant_id, job_id) WHERE budget IS NOT NULL;
 
 -- The line of a session: the one job of it that may run, and the last place given to those behind it.
 CREATE TABLE job_lanes (

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub struct Controls {
     no_row_lock: AtomicBool,
     no_fence: AtomicBool,
+    no_budget_gate: AtomicBool,
 }
 
 impl Controls {
@@ -20,11 +21,20 @@ impl Controls {
         self.no_fence.store(true, Ordering::Relaxed);
     }
 
+    /// From here on jobs are claimed whatever they may cost.
+    pub fn without_budget_gate(&self) {
+        self.no_budget_gate.store(true, Ordering::Relaxed);
+    }
+
     pub(crate) fn row_lock_is_off(&self) -> bool {
         self.no_row_lock.load(Ordering::Relaxed)
     }
 
     pub(crate) fn fence_is_off(&self) -> bool {
         self.no_fence.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn budget_gate_is_off(&self) -> bool {
+        self.no_budget_gate.load(Ordering::Relaxed)
     }
 }

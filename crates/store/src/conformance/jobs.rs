@@ -222,7 +222,7 @@ pub async fn a_late_attempt_has_no_say(home: &Home) {
         jobs.give_back(job.id, 1).await.err(),
         jobs.checkpoint(job.id, 1, json("1")).await.err(),
         jobs.confirm_cancel(job.id, 1).await.err(),
-        jobs.complete(agentkeep_core::Completion { job: job.id, attempt: 3, result: None }).await.err(),
+        jobs.complete(agentkeep_core::Completion { job: job.id, attempt: 3, result: None, cost: None }).await.err(),
     ];
     for error in &late {
         assert!(matches!(error, Some(Error::Fenced { current: 2, .. })), "{error:?}");
@@ -234,7 +234,7 @@ pub async fn a_late_attempt_has_no_say(home: &Home) {
     assert!(outcomes[0].is_err() && outcomes[1].is_ok(), "{outcomes:?}");
     let repeated = jobs.complete(second.done(None)).await;
     assert!(matches!(&repeated, Err(Error::Fenced { status, .. }) if status == "done"), "{repeated:?}");
-    let nobody = agentkeep_core::Completion { job: JobId(uuid::Uuid::nil()), attempt: 1, result: None };
+    let nobody = agentkeep_core::Completion { job: JobId(uuid::Uuid::nil()), attempt: 1, result: None, cost: None };
     assert!(matches!(jobs.complete(nobody).await, Err(Error::NotFound { .. })));
 }
 

@@ -15,6 +15,7 @@ pub mod checkpoints;
 pub mod controls;
 pub mod deployments;
 mod fixtures;
+pub mod job_costs;
 pub mod jobs;
 pub mod ledger;
 pub mod mcp_servers;
@@ -168,6 +169,15 @@ macro_rules! for_each_case {
                 what_may_not_be_decided_is_told_and_nothing_changes,
                 what_nobody_decides_in_time_is_rejected_by_the_system,
                 an_attempt_may_ask_and_go_on_when_approved;
+            job_costs:
+                a_job_over_budget_waits_at_the_gate_and_says_so,
+                what_a_job_logs_counts_once,
+                an_attempt_that_ends_holds_nothing,
+                a_job_that_is_run_by_hand_has_to_fit,
+                budgets_of_user_agent_and_model_apply_to_jobs,
+                a_job_that_waits_for_money_keeps_the_order_of_its_session,
+                a_small_job_is_found_behind_many_that_do_not_fit,
+                what_direct_sql_leaves_reserved_is_found;
             jobs:
                 a_job_is_enqueued_claimed_and_completed,
                 bad_jobs_are_refused_by_field_and_nothing_is_written,

@@ -4,12 +4,12 @@
 //! that applies, in the order of their ids, so that of two reservations the second sees what the first one holds.
 //! What is reserved is the sum of `budget_holds` that have not expired: nobody has to release what expires.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet, hash_map::Entry};
 
 use agentkeep_core::{
-    Budget, BudgetExceeded, BudgetId, BudgetPatch, BudgetPeriod, BudgetScope, BudgetUsage, Direction, Error,
+    AgentId, Budget, BudgetExceeded, BudgetId, BudgetPatch, BudgetPeriod, BudgetScope, BudgetUsage, Direction, Error,
     LedgerDimension, LedgerEntry, LedgerStatisticsRequest, ListRequest, Money, MoneyTotal, NewBudget, NewReservation,
-    Page, Reservation, ReservationId, ReservationStatus, Reserved, Result, TenantId, Timestamp,
+    Page, Reservation, ReservationId, ReservationStatus, Reserved, Result, TenantId, Timestamp, UserId,
 };
 
 use super::{
@@ -67,12 +67,13 @@ static TABLE: Table = Table {
 
 macro_rules! reservation_columns {
     () => {
-        "id, key, user_id, agent_id, model, amount, status, cost, expires_at, created_at, updated_at"
+        "id, key, user_id, agent_id, model, amount, status, cost, expires_at, job_id, job_attempt, created_at, \
+         updated_at"
     };
 }
 
 record!(Reservation, &RESERVATIONS, {
-    id, key, user_id, agent_id, model, amount, status, cost, expires_at, created_at, updated_at,
+    id, key, user_id, agent_id, model, amount, status, cost, expires_at, job_id, job_attempt, created_at, updated_at,
 });
 
 static RESERVATIONS: Table = Table {
@@ -92,7 +93,8 @@ static RESERVATIONS: Table = Table {
         Field::new("amount", FieldKind::Money),
         Field::new("status", FieldKind::Text),
         Field::new("cost", FieldKind::Money),
-        Field::new("expires_at", FieldKind::Time).sortable(),
+        Field::new("expires_at", FieldKind::Time),
+        Field::new("job_id", FieldKind::Uuid),
         Field::new("created_at", FieldKind::Time).sortable(),
         Field::new("updated_at", FieldKind::Time).sortable(),
     ],
@@ -135,12 +137,13 @@ static FORGET_EXPIRED: Sql = Sql::both(
 );
 static RESERVED: Sql = Sql::both(
     "SELECT CAST(COALESCE(SUM(amount >> 32), 0) AS int8), CAST(COALESCE(SUM(amount & 4294967295), 0) AS int8)
-     FROM budget_holds WHERE tenant_id = $1 AND budget_id = $2 AND starts_at = $3 AND expires_at > $4",
+     FROM budget_holds
+     WHERE tenant_id = $1 AND budget_id = $2 AND starts_at = $3 AND (expires_at IS NULL OR expires_at > $4)",
 );
 static RESERVE: Sql = Sql::both(concat!(
     "INSERT INTO budget_reservations (tenant_id, id, key, user_id, agent_id, model, amount, status, cost, expires_at,
-         created_at, updated_at)
-     VALUES ($1, $2, $3, $4, $5, $6, $7, 'held', 0, $8, $9, $9)
+         job_id, job_attempt, created_at, updated_at)
+     VALUES ($1, $2, $3, $4, $5, $6, $7, 'held', 0, $8, $10, $11, $9, $9)
      RETURNING ",
     reservation_columns!(),
 ));
@@ -320,7 +323,9 @@ impl Budgets<'_> {
             amount,
             status: ReservationStatus::Held,
             cost: Money::ZERO,
-            expires_at,
+            expires_at: Some(expires_at),
+            job_id: None,
+            job_attempt: None,
             created_at: now,
             updated_at: now,
         };
@@ -366,7 +371,7 @@ impl Budgets<'_> {
     }
 
     /// One page of the reservations. Filters: id, key, user_id, agent_id, model, amount, status, cost, expires_at,
-    /// created_at, updated_at. Orders: id, expires_at, created_at (the default), updated_at.
+    /// job_id, created_at, updated_at. Orders: id, created_at (the default), updated_at.
     ///
     /// # Errors
     /// [`Error::Invalid`] for an unknown filter or order, a page of a wrong size, a foreign cursor.
@@ -399,38 +404,143 @@ impl Budgets<'_> {
     async fn end(&self, id: ReservationId, status: ReservationStatus, cost: Money) -> Result<Reservation> {
         let (tenant, now) = (self.0.tenant, self.0.now());
         let end = |executor: Executor| async move {
-            let params = params![tenant, id, status, cost, now];
-            let Some(ended) = executor.fetch_optional::<Reservation>(&END, &params).await? else {
-                let found: Option<Reservation> =
-                    executor.fetch_optional(&GET_RESERVATION, &params![tenant, id]).await?;
-                let found = found.ok_or_else(|| Error::not_found(RESERVATIONS.entity, id))?;
-                if (found.status, found.cost) == (status, cost) {
-                    return Ok(found);
-                }
-                return Err(Error::IllegalTransition {
-                    entity: RESERVATIONS.entity,
-                    key: id.to_string(),
-                    from: found.status.to_string(),
-                    to: status.to_string(),
-                });
-            };
-            let held = let_go(&executor, tenant, id).await?;
-            if cost > Money::ZERO {
-                let budgets = applying(&executor, tenant, &ended).await?;
-                let mut sums = Spending::default();
-                for budget in &budgets {
-                    sums.add(budget, held.get(&budget.id).copied(), now, cost);
-                }
-                sums.write(&executor, tenant).await?;
+            let end = EndOfReservation { id, status, cost, counts: cost };
+            if let Some(ended) = end_in(&executor, tenant, &[end], now).await?.pop() {
+                return Ok(ended);
             }
-            Ok(ended)
+            let found: Option<Reservation> = executor.fetch_optional(&GET_RESERVATION, &params![tenant, id]).await?;
+            let found = found.ok_or_else(|| Error::not_found(RESERVATIONS.entity, id))?;
+            if (found.status, found.cost) == (status, cost) {
+                return Ok(found);
+            }
+            Err(Error::IllegalTransition {
+                entity: RESERVATIONS.entity,
+                key: id.to_string(),
+                from: found.status.to_string(),
+                to: status.to_string(),
+            })
         };
         self.0.executor.transaction(end).await
     }
 }
 
-/// Reserves in a transaction that is already open.
-async fn reserve_in(
+/// What becomes of a reservation.
+pub(super) struct EndOfReservation {
+    pub id: ReservationId,
+    pub status: ReservationStatus,
+    /// What the work cost.
+    pub cost: Money,
+    /// What of it is not counted as spent yet.
+    pub counts: Money,
+}
+
+/// Ends reservations in a transaction that is already open; those that were held until now.
+pub(super) async fn end_in(
+    executor: &Executor,
+    tenant: TenantId,
+    ends: &[EndOfReservation],
+    now: Timestamp,
+) -> Result<Vec<Reservation>> {
+    let mut ended = Vec::with_capacity(ends.len());
+    let mut sums = Spending::default();
+    // Reservations before budgets, as in logging.
+    for end in ends {
+        let params = params![tenant, end.id, end.status, end.cost, now];
+        let Some(reservation) = executor.fetch_optional::<Reservation>(&END, &params).await? else { continue };
+        let held = let_go(executor, tenant, end.id).await?;
+        if end.counts > Money::ZERO {
+            for budget in applying(executor, tenant, &Payer::of(&reservation)).await? {
+                sums.add(&budget, held.get(&budget.id).copied(), now, end.counts);
+            }
+        }
+        ended.push(reservation);
+    }
+    sums.write(executor, tenant).await?;
+    Ok(ended)
+}
+
+/// For whom something is spent.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Payer {
+    pub user_id: Option<UserId>,
+    pub agent_id: Option<AgentId>,
+    pub model: Option<String>,
+}
+
+impl Payer {
+    fn of(reservation: &Reservation) -> Self {
+        Self { user_id: reservation.user_id, agent_id: reservation.agent_id, model: reservation.model.clone() }
+    }
+}
+
+/// Locks the present periods of all budgets that apply to any of the payers, in the order in which reserving does.
+/// Whether there are any.
+pub(super) async fn lock_for(
+    executor: &Executor,
+    tenant: TenantId,
+    payers: impl Iterator<Item = &Payer>,
+    now: Timestamp,
+) -> Result<bool> {
+    let mut budgets = BTreeMap::new();
+    for payer in payers.collect::<HashSet<_>>() {
+        for budget in applying(executor, tenant, payer).await? {
+            budgets.insert(budget.id, budget.period.start(now));
+        }
+    }
+    for (budget, starts_at) in &budgets {
+        executor.fetch_one::<(Money,)>(&LOCK_PERIOD, &params![tenant, *budget, *starts_at]).await?;
+    }
+    Ok(!budgets.is_empty())
+}
+
+/// What is left of hard budgets, as somebody sees it who looks at many reservations without making them.
+#[derive(Default)]
+pub(super) struct Rooms {
+    budgets: HashMap<Payer, Vec<BudgetId>>,
+    left: HashMap<BudgetId, MoneyTotal>,
+}
+
+impl Rooms {
+    /// Whether an amount fits all budgets that apply. One that does takes its room from those that are asked about
+    /// after it.
+    pub(super) async fn take(
+        &mut self,
+        executor: &Executor,
+        tenant: TenantId,
+        payer: Payer,
+        amount: Money,
+        now: Timestamp,
+    ) -> Result<bool> {
+        if !self.budgets.contains_key(&payer) {
+            let mut budgets = Vec::new();
+            for budget in applying(executor, tenant, &payer).await?.into_iter().filter(|budget| budget.hard) {
+                budgets.push(budget.id);
+                if let Entry::Vacant(entry) = self.left.entry(budget.id) {
+                    let starts_at = budget.period.start(now);
+                    let spent: Option<(Money,)> =
+                        executor.fetch_optional(&SPENT, &params![tenant, budget.id, starts_at]).await?;
+                    let reserved = reserved(executor, tenant, budget.id, starts_at, now).await?;
+                    let spent = MoneyTotal::from(spent.map_or(Money::ZERO, |(spent,)| spent));
+                    entry.insert(MoneyTotal::from(budget.limit) - (spent + reserved));
+                }
+            }
+            self.budgets.insert(payer.clone(), budgets);
+        }
+        let (amount, budgets) = (MoneyTotal::from(amount), &self.budgets[&payer]);
+        if budgets.iter().any(|budget| self.left[budget] < amount) {
+            return Ok(false);
+        }
+        for budget in budgets {
+            if let Some(left) = self.left.get_mut(budget) {
+                *left = *left - amount;
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Reserves in a transaction that is already open. After [`Error::BudgetExceeded`] it can go on: nothing was written.
+pub(super) async fn reserve_in(
     executor: &Executor,
     tenant: TenantId,
     reservation: &Reservation,
@@ -438,7 +548,7 @@ async fn reserve_in(
 ) -> Result<Reserved> {
     let mut over = Vec::new();
     let mut holds = Vec::new();
-    for budget in applying(executor, tenant, reservation).await? {
+    for budget in applying(executor, tenant, &Payer::of(reservation)).await? {
         let starts_at = budget.period.start(now);
         let period = params![tenant, budget.id, starts_at];
         // From here on nobody else reserves or spends of it, and what they did before is seen.
@@ -472,6 +582,8 @@ async fn reserve_in(
         reservation.amount,
         reservation.expires_at,
         now,
+        reservation.job_id,
+        reservation.job_attempt,
     ];
     let made: Reservation = write_one(executor, &RESERVATIONS, &RESERVE, &params, &held).await?;
     for (budget, starts_at) in holds {
@@ -488,9 +600,9 @@ async fn by_key(executor: &Executor, tenant: TenantId, key: Option<&str>) -> Res
     }
 }
 
-/// The budgets that apply to a reservation, in the order in which they are locked.
-async fn applying(executor: &Executor, tenant: TenantId, reservation: &Reservation) -> Result<Vec<Budget>> {
-    let params = params![tenant, reservation.user_id, reservation.agent_id, reservation.model.clone()];
+/// The budgets that apply, in the order in which they are locked.
+async fn applying(executor: &Executor, tenant: TenantId, payer: &Payer) -> Result<Vec<Budget>> {
+    let params = params![tenant, payer.user_id, payer.agent_id, payer.model.clone()];
     executor.fetch_all(&APPLYING, &params).await
 }
 

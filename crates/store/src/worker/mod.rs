@@ -23,7 +23,9 @@ mod run;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use agentkeep_core::{ClaimedJob, Error, Json, NewApproval, Result, check_lease, limits};
+#[cfg(doc)]
+use agentkeep_core::Completion;
+use agentkeep_core::{ClaimedJob, Error, Json, Money, NewApproval, Result, check_lease, limits};
 use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{repo::Retry, store::TenantStore};
@@ -86,6 +88,13 @@ impl WorkerOptions {
 pub enum Outcome {
     /// The job is done.
     Done(Option<Json>),
+    /// The job is done, and cost something that is not in the ledger: see [`Completion::cost`].
+    DoneAtCost {
+        /// What came of it.
+        result: Option<Json>,
+        /// What it cost.
+        cost: Money,
+    },
     /// It is put off; the attempt does not count.
     Snooze(Duration),
     /// It failed; another attempt follows as the options say, or as is said here.

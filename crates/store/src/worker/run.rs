@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use agentkeep_core::{ClaimedJob, Error, JOBS_AT_ONCE, Result};
+use agentkeep_core::{ClaimedJob, Completion, Error, JOBS_AT_ONCE, Result};
 use futures_util::FutureExt as _;
 use tokio::{
     sync::{Notify, Semaphore},
@@ -19,7 +19,10 @@ use tokio::{
 };
 
 use super::{HandlerError, JobContext, Outcome, WorkerOptions, held::Held};
-use crate::{repo::Failure, store::TenantStore};
+use crate::{
+    repo::{Failure, Retry},
+    store::TenantStore,
+};
 
 /// Completions that are written together at most.
 const WRITTEN_TOGETHER: usize = 2000;
@@ -139,10 +142,15 @@ where
     async fn claim(&self) {
         let jobs = self.store.jobs();
         let mut registered = false;
+        let mut looked = Instant::now();
         while !self.is_stopping() {
+            if looked.elapsed() >= self.options.lease {
+                self.look_for_unknown().await;
+                looked = Instant::now();
+            }
             let wanted = self.held.wanted(self.options.concurrency, self.options.prefetch).min(CLAIMED_TOGETHER);
             if wanted == 0 {
-                self.room.notified().await;
+                let _ = timeout(self.options.lease, self.room.notified()).await;
                 continue;
             }
             if !registered {
@@ -164,6 +172,21 @@ where
                     self.pause(FAULT_PAUSE).await;
                 }
             }
+        }
+    }
+
+    /// Gives back what the database says this worker has and it does not know: the answer of a claim got lost, or the
+    /// end of an attempt could not be written. Its heartbeats would keep such jobs for ever. Only between two claims
+    /// is it certain what it has.
+    async fn look_for_unknown(&self) {
+        let given = self.store.jobs().give_back_unknown(&self.name, || self.held.attempts()).await;
+        match given {
+            Ok(0) => {}
+            Ok(count) => {
+                let worker = &self.name;
+                tracing::warn!(target: "agentkeep::jobs", %worker, "{count} jobs that were lost on the way are queued again");
+            }
+            Err(error) => self.note("nobody looked for jobs that were lost on the way", Err(error)),
         }
     }
 
@@ -200,17 +223,14 @@ where
         let jobs = self.store.jobs();
         let (id, attempt) = (job.id, job.attempt);
         let written = match outcome {
-            Outcome::Done(result) => {
-                if let Some(result) = &result
-                    && let Err(error) = agentkeep_core::check_payload("result", result)
-                {
-                    let retry = crate::repo::Retry::Never;
-                    jobs.fail(Failure { job: id, attempt, error: error.to_string(), retry }).await.map(|_| ())
-                } else {
-                    if self.held.done(job.done(result)) == 1 {
-                        self.ended.notify_one();
-                    }
-                    return;
+            Outcome::Done(result) => match self.hand_over(job.done(result)).await {
+                Some(refused) => refused,
+                None => return,
+            },
+            Outcome::DoneAtCost { result, cost } => {
+                match self.hand_over(Completion { cost: Some(cost), ..job.done(result) }).await {
+                    Some(refused) => refused,
+                    None => return,
                 }
             }
             Outcome::Snooze(pause) => jobs.snooze(id, attempt, pause).await.map(|_| ()),
@@ -223,9 +243,22 @@ where
                 self.store.approvals().request_for_attempt(id, attempt, *new).await.map(|_| ())
             }
         };
-        // What could not be written is rescued when the lease is over, if nothing else.
+        // What could not be written is given back after a while: see `look_for_unknown`.
         self.note("the end of an attempt was not written", written);
         self.held.end([id]);
+    }
+
+    /// Leaves a completion to the task that writes them. One that cannot be written has failed.
+    async fn hand_over(&self, completion: Completion) -> Option<Result<()>> {
+        if let Err(error) = completion.check() {
+            let Completion { job, attempt, .. } = completion;
+            let failure = Failure { job, attempt, error: error.to_string(), retry: Retry::Never };
+            return Some(self.store.jobs().fail(failure).await.map(|_| ()));
+        }
+        if self.held.done(completion) == 1 {
+            self.ended.notify_one();
+        }
+        None
     }
 
     /// Writes what is done, everything that waits together, until the last handler has ended.

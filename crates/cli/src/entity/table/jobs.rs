@@ -27,6 +27,8 @@ pub(super) static JOBS: Entity = entity! {
         text("session_id", "Jobs of one session run one after another"),
         text("trigger_message_id", "The message that caused it"),
         json("agent_id", "The agent that is to do it"),
+        text("estimated_cost", "What it costs at most, in US dollars: it runs when the budgets allow that"),
+        text("model", "The model it calls: whose budget has to allow it as well"),
         text("unique_key", "While an unfinished job has this key, that one is given back"),
         METADATA,
     ],

@@ -120,6 +120,7 @@ impl Readers {
             })
         };
         let slots = (0..config.pool_max.max(1)).map(slot).collect();
+        let log = move || log.load(Ordering::Relaxed);
         let keeper = Keeper::start(target.clone(), Arc::clone(&config), log)?;
         Ok(Arc::new(Self { target, config, slots, queue, keeper }))
     }

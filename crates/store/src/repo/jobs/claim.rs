@@ -42,7 +42,7 @@ static CLAIM: BatchSql = BatchSql::with(
          FROM taken t
          WHERE j.tenant_id = $1 AND j.id = t.job_id AND j.status = 'queued' AND j.ready_at = t.ready_at
          RETURNING j.id, j.attempt, j.max_attempts, j.priority, j.mode, j.payload, j.checkpoint, j.session_id,
-             j.trigger_message_id, j.agent_id, j.estimated_cost, j.metadata, j.created_at, j.ready_at
+             j.trigger_message_id, j.agent_id, j.estimated_cost, j.model, j.metadata, j.created_at, j.ready_at
      ), noted AS (
          INSERT INTO job_claims (tenant_id, id, worker, queue, open, jobs, created_at)
          SELECT $1, $3, $6, $2, count(*), string_agg(uuid_send(id), ''), $5 FROM started HAVING count(*) > 0
@@ -60,7 +60,7 @@ static CLAIM: BatchSql = BatchSql::with(
      RETURNING job_id, ready_at",
     Some(
         "SELECT id, attempt + 1, max_attempts, priority, mode, payload, checkpoint, session_id, trigger_message_id,
-             agent_id, estimated_cost, metadata, created_at, ready_at
+             agent_id, estimated_cost, model, metadata, created_at, ready_at
          FROM jobs WHERE tenant_id = $1 AND id = $8 AND status = 'queued' AND ready_at = $9",
     ),
     [
@@ -114,7 +114,11 @@ pub(super) const BATCHES: &[&BatchSql] = &[&CLAIM, &PULSE];
 /// a job whose transaction took long, or whose clock is slow, lands behind a mark, so that now and then the whole is
 /// looked through.
 #[derive(Debug, Default)]
-pub(crate) struct Marks(Mutex<HashMap<(TenantId, String), QueueMarks>>);
+pub(crate) struct Marks {
+    queues: Mutex<HashMap<(TenantId, String), QueueMarks>>,
+    /// The last job that waits for money and was looked at.
+    gates: Mutex<HashMap<TenantId, JobId>>,
+}
 
 #[derive(Debug, Default)]
 struct QueueMarks {
@@ -140,7 +144,7 @@ impl Marks {
     fn parts(&self, tenant: TenantId, queue: &str, whole: bool) -> Parts {
         let part = |low: i64, at: Timestamp, high: i64| params![low, at, high].to_vec();
         let (first, last) = (i64::from(i32::MIN), i64::from(i32::MAX) + 1);
-        let marks = self.0.lock();
+        let marks = self.queues.lock();
         let marks = marks.get(&(tenant, queue.to_owned()));
         let due = |marks: &QueueMarks| marks.next_look.is_none_or(|next| Instant::now() >= next);
         let Some(marks) = marks.filter(|marks| !(marks.ranks.is_empty() || whole && due(marks))) else {
@@ -158,13 +162,26 @@ impl Marks {
 
     /// Whether the whole is due to be looked through, though claims find enough.
     fn is_due(&self, tenant: TenantId, queue: &str) -> bool {
-        let marks = self.0.lock();
+        let marks = self.queues.lock();
         let next = marks.get(&(tenant, queue.to_owned())).and_then(|marks| marks.next_look);
         next.is_some_and(|next| Instant::now() >= next + LONGEST_PAUSE)
     }
 
+    pub(super) fn last_at_the_gate(&self, tenant: TenantId) -> JobId {
+        self.gates.lock().get(&tenant).copied().unwrap_or(JobId(Uuid::nil()))
+    }
+
+    pub(super) fn set_last_at_the_gate(&self, tenant: TenantId, job: JobId) {
+        let mut gates = self.gates.lock();
+        if job.0.is_nil() {
+            gates.remove(&tenant);
+        } else {
+            gates.insert(tenant, job);
+        }
+    }
+
     fn looked(&self, tenant: TenantId, queue: &str, whole: Option<Duration>, jobs: &[Claimed]) {
-        let mut all = self.0.lock();
+        let mut all = self.queues.lock();
         let marks = all.entry((tenant, queue.to_owned())).or_default();
         if let Some(took) = whole {
             let pause = (took * LOOKS_ARE_RARE).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
@@ -183,7 +200,8 @@ impl Marks {
 
 impl Jobs<'_> {
     /// Claims up to `count` jobs of a queue for a worker: the highest priority first, then those that can be claimed
-    /// longest. They are running from here on. The worker has all of its jobs for `lease` from now, and longer with
+    /// longest. They are running from here on, and what those with an `estimated_cost` may cost is reserved: where a hard
+    /// budget does not allow it the job is not claimed, and waits until it does. The worker has all of its jobs for `lease` from now, and longer with
     /// each [`Jobs::heartbeat`] or claim; after that they are queued again for others. Empty when there is nothing to
     /// do, the queue is paused, or its limit is reached.
     ///
@@ -199,6 +217,22 @@ impl Jobs<'_> {
 
     /// As [`Jobs::claim`], for a worker whose heartbeats go on by themselves.
     pub(crate) async fn claim_registered(&self, queue: &str, worker: &str, count: usize) -> Result<Vec<ClaimedJob>> {
+        loop {
+            let mut jobs = self.take(queue, worker, count).await?;
+            if jobs.is_empty() {
+                return Ok(Vec::new());
+            }
+            // The order in which rows come back is not theirs.
+            jobs.sort_by_key(|claimed| (-i64::from(claimed.job.priority), claimed.ready_at, claimed.job.id));
+            let jobs = self.afford(jobs).await?;
+            // Where none may cost what it would, there may be others behind them.
+            if !jobs.is_empty() {
+                return Ok(jobs.into_iter().map(|claimed| claimed.job).collect());
+            }
+        }
+    }
+
+    async fn take(&self, queue: &str, worker: &str, count: usize) -> Result<Vec<Claimed>> {
         let (tenant, marks) = (self.0.tenant, self.0.marks());
         // Where a look costs next to nothing, and a claim the lock of the whole database.
         if !self.0.executor.keeps_deleted_rows()
@@ -208,7 +242,7 @@ impl Jobs<'_> {
         }
         let mut jobs =
             self.claim_parts(&self.0.executor, queue, worker, count, false, marks.is_due(tenant, queue)).await?;
-        if jobs.len() < count && jobs.is_empty() {
+        if jobs.is_empty() {
             jobs = self.claim_parts(&self.0.executor, queue, worker, count, false, true).await?;
         }
         if jobs.is_empty()
@@ -216,9 +250,7 @@ impl Jobs<'_> {
         {
             jobs = self.claim_limited(queue, worker, count).await?;
         }
-        // The order in which rows come back is not theirs.
-        jobs.sort_by_key(|claimed| (-i64::from(claimed.job.priority), claimed.ready_at, claimed.job.id));
-        Ok(jobs.into_iter().map(|claimed| claimed.job).collect())
+        Ok(jobs)
     }
 
     async fn claim_parts(

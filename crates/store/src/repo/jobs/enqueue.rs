@@ -16,15 +16,15 @@ static INSERT: BatchSql = BatchSql::with(
     "WITH written AS (
          INSERT INTO jobs (tenant_id, attempt, max_attempts, priority, id, created_at, updated_at, run_at, ready_at,
              tied, status, queue, mode, payload, metadata, session_id, trigger_message_id, agent_id, unique_key,
-             retry_of, schedule_id, estimated_cost)
+             retry_of, schedule_id, estimated_cost, model)
          SELECT $1, 0, n.max_attempts, n.priority, n.id, $2, $2, n.run_at, n.ready_at, n.tied, 'queued', n.queue,
              n.mode, n.payload, n.metadata, n.session_id, n.trigger_message_id, n.agent_id, n.unique_key, n.retry_of,
-             n.schedule_id, n.estimated_cost
+             n.schedule_id, n.estimated_cost, n.model
          FROM unnest($3::uuid[], $4::text[], $5::int4[], $6::timestamptz[], $7::int4[], $8::timestamptz[],
                  $9::bool[], $10::text[], $11::text[], $12::jsonb[], $13::uuid[], $14::uuid[], $15::int8[],
-                 $16::text[], $17::uuid[], $18::uuid[], $19::int8[])
+                 $16::text[], $17::uuid[], $18::uuid[], $19::int8[], $20::text[])
              AS n (id, queue, priority, ready_at, max_attempts, run_at, tied, mode, payload, metadata, session_id,
-                 trigger_message_id, agent_id, unique_key, retry_of, schedule_id, estimated_cost)
+                 trigger_message_id, agent_id, unique_key, retry_of, schedule_id, estimated_cost, model)
      )
      INSERT INTO job_ready (tenant_id, queue, rank, ready_at, job_id)
      SELECT $1, n.queue, -n.priority, n.ready_at, n.id
@@ -37,9 +37,9 @@ static INSERT: BatchSql = BatchSql::with(
         Some(
             "INSERT INTO jobs (tenant_id, attempt, created_at, updated_at, id, queue, priority, ready_at, max_attempts,
                  run_at, tied, mode, payload, metadata, session_id, trigger_message_id, agent_id, unique_key, retry_of,
-                 schedule_id, estimated_cost, status)
+                 schedule_id, estimated_cost, model, status)
              VALUES ($1, 0, $2, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
-                 'queued')",
+                 $20, 'queued')",
         ),
         Some(
             "INSERT INTO job_ready (tenant_id, queue, rank, ready_at, job_id) SELECT $1, $4, -$5, $6, $3
@@ -185,6 +185,7 @@ impl Jobs<'_> {
             retry_of: origin.retry_of,
             schedule_id: origin.schedule_id,
             estimated_cost: new.estimated_cost,
+            model: new.model,
             payload: new.payload,
             result: None,
             error: None,
@@ -292,6 +293,7 @@ fn row_of(job: &Job) -> Vec<Value> {
         job.retry_of,
         job.schedule_id,
         job.estimated_cost,
+        job.model.clone(),
     ]
     .into()
 }

@@ -1,7 +1,10 @@
 //! The ends of attempts: completed, failed, put off, given back, canceled. Each names its attempt, and has no say when
 //! another one has begun.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use agentkeep_core::{
     Completion, Error, JOBS_AT_ONCE, Job, JobId, JobStatus, Json, NewJob, Result, SessionId, Timestamp, WakeKind,
@@ -27,7 +30,7 @@ macro_rules! complete {
                  WHERE j.tenant_id = $1 AND j.id = i.id AND j.attempt = i.attempt AND j.status = 'running' AND ",
             $tied,
             "
-                 RETURNING j.id, j.claim_id, j.session_id, j.unique_key, j.attempt
+                 RETURNING j.id, j.claim_id, j.session_id, j.unique_key, j.attempt, j.estimated_cost IS NOT NULL AS costs
              ), closed AS (
                  UPDATE job_claims c SET open = c.open - e.n
                  FROM (
@@ -36,14 +39,14 @@ macro_rules! complete {
                  ) e
                  WHERE c.tenant_id = $1 AND c.id = e.claim_id
              )
-             SELECT id, claim_id, session_id, unique_key, attempt FROM ended"
+             SELECT id, claim_id, session_id, unique_key, attempt, costs FROM ended"
         )
     };
 }
 macro_rules! complete_one {
     ($tied:literal) => {
         concat!(
-            "SELECT id, claim_id, session_id, unique_key, attempt FROM jobs
+            "SELECT id, claim_id, session_id, unique_key, attempt, estimated_cost IS NOT NULL FROM jobs
              WHERE tenant_id = $1 AND id = $3 AND attempt = $4 AND status = 'running' AND ",
             $tied,
         )
@@ -150,8 +153,9 @@ pub struct Failure {
     pub retry: Retry,
 }
 
-/// A job that was completed: its id, its claim, its session, its key, and which of the attempts that were named.
-type Ended = (JobId, Option<Uuid>, Option<SessionId>, Option<String>, i32);
+/// A job that was completed: its id, its claim, its session, its key, which of the attempts that were named, and
+/// whether it may have cost something.
+type Ended = (JobId, Option<Uuid>, Option<SessionId>, Option<String>, i32, bool);
 
 impl Jobs<'_> {
     /// Completes an attempt: the job is done, and the next job of its session can be claimed.
@@ -175,9 +179,7 @@ impl Jobs<'_> {
             return Err(Error::invalid("completions", reason));
         }
         for (index, completion) in completions.iter().enumerate() {
-            if let Some(result) = &completion.result {
-                check_payload("result", result).map_err(|error| error.at(&format!("completions[{index}]")))?;
-            }
+            completion.check().map_err(|error| error.at(&format!("completions[{index}]")))?;
         }
         #[cfg(any(test, feature = "conformance"))]
         if self.0.controls().fence_is_off() {
@@ -192,7 +194,8 @@ impl Jobs<'_> {
         let fixed = params![self.0.tenant, self.0.now()];
         let rows = order.iter().map(|completion| row_of(completion)).collect();
         let done: Vec<Ended> = self.0.executor.batch(&COMPLETE, &fixed, rows).await?;
-        let mut done: HashSet<(JobId, i32)> = done.into_iter().map(|(job, .., attempt)| (job, attempt)).collect();
+        let mut done: HashSet<(JobId, i32)> =
+            done.into_iter().map(|(job, _, _, _, attempt, _)| (job, attempt)).collect();
         order.retain(|completion| !done.contains(&(completion.job, completion.attempt)));
         if !order.is_empty() {
             let rest = &order;
@@ -205,7 +208,7 @@ impl Jobs<'_> {
             let outcome = if done.remove(&(completion.job, completion.attempt)) {
                 Ok(())
             } else {
-                Err(self.fenced(completion).await?)
+                Err(self.fenced(completion.job, completion.attempt).await?)
             };
             outcomes.push(outcome);
         }
@@ -216,22 +219,29 @@ impl Jobs<'_> {
         let scope = self.scope(executor);
         let rows = completions.iter().map(|completion| row_of(completion)).collect();
         let ended: Vec<Ended> = executor.batch(&COMPLETE_TIED, &scope.fixed(), rows).await?;
-        let keys =
-            ended.iter().filter_map(|(job, _, _, key, _)| key.as_ref().map(|key| params![key.as_str(), *job].to_vec()));
+        let keys = ended
+            .iter()
+            .filter_map(|(job, _, _, key, ..)| key.as_ref().map(|key| params![key.as_str(), *job].to_vec()));
         executor.batch::<(Uuid,)>(&REMOVE_KEYS, &params![self.0.tenant], keys.collect()).await?;
         let lines: Vec<_> =
             ended.iter().filter_map(|(job, _, session, ..)| session.map(|session| (session, *job))).collect();
         scope.release(&lines).await?;
-        Ok(ended.into_iter().map(|(job, .., attempt)| (job, attempt)).collect())
+        let costs: HashMap<_, _> = completions.iter().map(|done| ((done.job, done.attempt), done.cost)).collect();
+        let costly = ended.iter().filter(|(.., costs)| *costs);
+        let costly: Vec<_> = costly
+            .map(|(job, _, _, _, attempt, _)| (*job, true, costs.get(&(*job, *attempt)).copied().flatten()))
+            .collect();
+        scope.settle(&costly).await?;
+        Ok(ended.into_iter().map(|(job, _, _, _, attempt, _)| (job, attempt)).collect())
     }
 
     /// Why an attempt has no say.
-    async fn fenced(&self, completion: &Completion) -> Result<Error> {
-        Ok(match self.get(completion.job).await? {
-            None => Error::not_found(TABLE.entity, completion.job),
+    async fn fenced(&self, job: JobId, attempt: i32) -> Result<Error> {
+        Ok(match self.get(job).await? {
+            None => Error::not_found(TABLE.entity, job),
             Some(job) => Error::Fenced {
                 job: job.id.to_string(),
-                given: completion.attempt,
+                given: attempt,
                 current: job.attempt,
                 status: job.status.to_string(),
             },
@@ -257,7 +267,8 @@ impl Jobs<'_> {
                 }
                 Some(pause) => {
                     let wake = (scope.now.plus(pause), WakeKind::BackOff);
-                    queue_again(&scope, &job, Some(wake), false, Some(&failure.error)).await
+                    let gate = Gate { wake: Some(wake), ..Gate::default() };
+                    queue_again(&scope, &job, gate, false, Some(&failure.error)).await
                 }
                 None => end(&scope, &job, JobStatus::Failed, None, Some(&failure.error)).await,
             }
@@ -291,7 +302,8 @@ impl Jobs<'_> {
             let job = scope.lock(job).await?;
             job.check_fence(attempt)?;
             let wake = (scope.now.plus(pause), WakeKind::Snooze);
-            queue_again(&scope, &job, Some(wake).filter(|_| !pause.is_zero()), true, None).await
+            let gate = Gate { wake: Some(wake).filter(|_| !pause.is_zero()), ..Gate::default() };
+            queue_again(&scope, &job, gate, true, None).await
         };
         self.0.executor.transaction(snooze).await?;
         self.existing(job).await
@@ -313,7 +325,7 @@ impl Jobs<'_> {
         check_payload("checkpoint", &checkpoint)?;
         let params = params![self.0.tenant, job, attempt, checkpoint, self.0.now()];
         match self.0.executor.execute(&CHECKPOINT, &params).await? {
-            0 => Err(self.fenced(&Completion { job, attempt, result: None }).await?),
+            0 => Err(self.fenced(job, attempt).await?),
             _ => Ok(()),
         }
     }
@@ -377,6 +389,7 @@ impl Jobs<'_> {
             agent_id: None,
             unique_key: old.unique_key,
             estimated_cost: old.estimated_cost,
+            model: old.model,
             payload: old.payload,
             metadata: old.metadata,
         };
@@ -396,7 +409,8 @@ impl Jobs<'_> {
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::IllegalTransition`]; [`Error::Invalid`] for running a job that something holds
-    /// back, or a result over 1 MiB. Nothing is changed then.
+    /// back, or a result over 1 MiB; [`Error::BudgetExceeded`] for running one that does not fit. Nothing is changed
+    /// then.
     pub async fn update_status(
         &self,
         job: JobId,
@@ -419,10 +433,11 @@ impl Jobs<'_> {
                     Err(Error::invalid("status", format!("job {} is held back and cannot run yet", job.id)))
                 }
                 JobStatus::Running => {
+                    scope.reserve_by_hand(&job).await?;
                     scope.take_out(&job).await?;
                     executor.execute(&START, &params![scope.tenant, job.id, scope.now]).await.map(|_| ())
                 }
-                JobStatus::Queued => queue_again(&scope, &job, None, false, error).await,
+                JobStatus::Queued => queue_again(&scope, &job, Gate::default(), false, error).await,
                 _ => end(&scope, &job, status, result.clone(), error).await,
             }
         };
@@ -441,34 +456,37 @@ pub(super) async fn end(
 ) -> Result<()> {
     // Before the status changes: the database itself takes along what hangs from a job that is canceled.
     scope.forget(job, &format!("the job was {status}")).await?;
+    if job.costs && job.status == JobStatus::Running {
+        scope.settle(&[(job.id, status == JobStatus::Done, None)]).await?;
+    }
     let params = params![scope.tenant, job.id, status, scope.now, result, error];
     scope.executor.execute(&END, &params).await.map(|_| ())
 }
 
-/// Queues a locked, running job again: for at once, or for a time. With `free` the attempt does not count.
+/// Queues a locked, running job again, behind a gate if there is one. With `free` the attempt does not count.
 pub(super) async fn queue_again(
     scope: &Scope<'_>,
     job: &Locked,
-    wake: Option<(Timestamp, WakeKind)>,
+    gate: Gate,
     free: bool,
     error: Option<&str>,
 ) -> Result<()> {
-    let run_at = wake.map_or(scope.now, |(at, _)| at);
+    let run_at = gate.wake.map_or(scope.now, |(at, _)| at);
     let params = params![scope.tenant, job.id, scope.now, run_at, i32::from(free), error];
     scope.executor.execute(&QUEUE_AGAIN, &params).await?;
     if let Some(claim) = job.claim_id {
         scope.close_one(claim).await?;
     }
-    // A job that is tried again keeps the head of its line.
-    match wake {
-        Some(_) => scope.gate(job.id, Gate { wake, ..Gate::default() }).await,
-        None => scope.make_ready(&[job.id]).await,
+    if job.costs {
+        scope.settle(&[(job.id, false, None)]).await?;
     }
+    // A job that is tried again keeps the head of its line.
+    if gate.is_open() { scope.make_ready(&[job.id]).await } else { scope.gate(job.id, gate).await }
 }
 
 /// Queues a locked, running job again at once; the attempt does not count.
 pub(in super::super) async fn give_back(scope: &Scope<'_>, job: &Locked) -> Result<()> {
-    queue_again(scope, job, None, true, None).await
+    queue_again(scope, job, Gate::default(), true, None).await
 }
 
 /// Cancels a locked job, or asks its worker to.

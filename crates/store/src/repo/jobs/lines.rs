@@ -32,6 +32,7 @@ pub(crate) struct Locked {
     pub unique_key: Option<String>,
     pub claim_id: Option<Uuid>,
     pub cancel_requested_at: Option<Timestamp>,
+    pub costs: bool,
 }
 
 impl FromRow for Locked {
@@ -48,6 +49,7 @@ impl FromRow for Locked {
             unique_key: row.get(8)?,
             claim_id: row.get(9)?,
             cancel_requested_at: row.get(10)?,
+            costs: row.get(11)?,
         })
     }
 }
@@ -80,7 +82,7 @@ macro_rules! locked {
     ($text:literal) => {
         concat!(
             "SELECT id, status, attempt, max_attempts, priority, queue, ready_at, session_id, unique_key, claim_id,
-                 cancel_requested_at
+                 cancel_requested_at, estimated_cost IS NOT NULL
              FROM jobs WHERE tenant_id = $1 AND id = $2",
             $text
         )
@@ -121,7 +123,8 @@ static OPEN_GATE: Sql = Sql::both(
     "UPDATE job_gates SET
          approval = CASE WHEN $3 = 'approval' THEN $4 ELSE approval END,
          wake_at = CASE WHEN $3 = 'time' THEN NULL ELSE wake_at END,
-         wake_kind = CASE WHEN $3 = 'time' THEN NULL ELSE wake_kind END
+         wake_kind = CASE WHEN $3 = 'time' THEN NULL ELSE wake_kind END,
+         budget = CASE WHEN $3 = 'budget' THEN NULL ELSE budget END
      WHERE tenant_id = $1 AND job_id = $2
      RETURNING wake_at IS NULL AND session_id IS NULL AND NOT approval AND budget IS NULL",
 );
@@ -230,11 +233,18 @@ pub(super) struct Gate {
     pub budget: Option<String>,
 }
 
+impl Gate {
+    pub(super) fn is_open(&self) -> bool {
+        self.wake.is_none() && self.line.is_none() && self.budget.is_none()
+    }
+}
+
 /// A gate that opens by itself or by somebody's act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Opens {
     Approval,
     Time,
+    Budget,
 }
 
 impl Scope<'_> {
@@ -281,6 +291,7 @@ impl Scope<'_> {
         let what = match opens {
             Opens::Approval => "approval",
             Opens::Time => "time",
+            Opens::Budget => "budget",
         };
         let clear: Option<(bool,)> =
             self.executor.fetch_optional(&OPEN_GATE, &params![self.tenant, job.id, what, false]).await?;

@@ -6,6 +6,7 @@
 //! first; then the line of its session, then the next job of that line, then gates.
 
 mod claim;
+mod cost;
 mod enqueue;
 mod finish;
 mod lines;
@@ -40,8 +41,8 @@ from_column_words!(JobMode, JobStatus, WakeKind);
 macro_rules! columns {
     () => {
         "j.id, j.queue, j.mode, j.status, j.priority, j.run_at, j.ready_at, j.attempt, j.max_attempts, j.session_id, \
-         j.trigger_message_id, j.agent_id, j.unique_key, j.retry_of, j.schedule_id, j.estimated_cost, j.payload, \
-         j.result, j.error, j.checkpoint, j.cancel_requested_at, j.metadata, j.started_at, j.finished_at, \
+         j.trigger_message_id, j.agent_id, j.unique_key, j.retry_of, j.schedule_id, j.estimated_cost, j.model, \
+         j.payload, j.result, j.error, j.checkpoint, j.cancel_requested_at, j.metadata, j.started_at, j.finished_at, \
          j.created_at, j.updated_at, g.wake_at, g.wake_kind, g.session_id, g.approval, g.budget"
     };
 }
@@ -70,6 +71,7 @@ static TABLE: Table = Table {
         Field::new("session_id", FieldKind::Uuid).column("j.session_id"),
         Field::new("trigger_message_id", FieldKind::Uuid).column("j.trigger_message_id"),
         Field::new("agent_id", FieldKind::Int).column("j.agent_id"),
+        Field::new("model", FieldKind::Text).column("j.model"),
         Field::new("unique_key", FieldKind::Text).column("j.unique_key"),
         Field::new("retry_of", FieldKind::Uuid).column("j.retry_of"),
         Field::new("schedule_id", FieldKind::Uuid).column("j.schedule_id"),
@@ -92,7 +94,7 @@ impl FromRow for Job {
 
 impl Record for Job {
     const TABLE: &'static Table = &TABLE;
-    const WIDTH: usize = 31;
+    const WIDTH: usize = 32;
 
     fn read(row: &RowRef<'_>, first: usize) -> Result<Self> {
         let at = |index: usize| first + index;
@@ -113,22 +115,23 @@ impl Record for Job {
             retry_of: row.get(at(13))?,
             schedule_id: row.get(at(14))?,
             estimated_cost: row.get(at(15))?,
-            payload: row.get(at(16))?,
-            result: row.get(at(17))?,
-            error: row.get(at(18))?,
-            checkpoint: row.get(at(19))?,
-            cancel_requested_at: row.get(at(20))?,
-            metadata: row.get(at(21))?,
-            started_at: row.get(at(22))?,
-            finished_at: row.get(at(23))?,
-            created_at: row.get(at(24))?,
-            updated_at: row.get(at(25))?,
+            model: row.get(at(16))?,
+            payload: row.get(at(17))?,
+            result: row.get(at(18))?,
+            error: row.get(at(19))?,
+            checkpoint: row.get(at(20))?,
+            cancel_requested_at: row.get(at(21))?,
+            metadata: row.get(at(22))?,
+            started_at: row.get(at(23))?,
+            finished_at: row.get(at(24))?,
+            created_at: row.get(at(25))?,
+            updated_at: row.get(at(26))?,
             waits: JobWaits {
-                wake_at: row.get(at(26))?,
-                wake_kind: row.get(at(27))?,
-                waits_for_session: row.get::<Option<uuid::Uuid>>(at(28))?.is_some(),
-                waits_for_approval: row.get::<Option<bool>>(at(29))?.unwrap_or(false),
-                waits_for_budget: row.get(at(30))?,
+                wake_at: row.get(at(27))?,
+                wake_kind: row.get(at(28))?,
+                waits_for_session: row.get::<Option<uuid::Uuid>>(at(29))?.is_some(),
+                waits_for_approval: row.get::<Option<bool>>(at(30))?.unwrap_or(false),
+                waits_for_budget: row.get(at(31))?,
             },
         })
     }
@@ -172,6 +175,7 @@ pub(super) fn statements() -> (Vec<&'static Sql>, Vec<&'static crate::engine::Ba
         (claim::STATEMENTS, claim::BATCHES),
         (finish::STATEMENTS, finish::BATCHES),
         (tend::STATEMENTS, tend::BATCHES),
+        (cost::STATEMENTS, cost::BATCHES),
         (queues::STATEMENTS, queues::BATCHES),
     ];
     let statements = files.iter().flat_map(|(statements, _)| statements.iter().copied()).collect();
@@ -199,10 +203,11 @@ impl FromRow for Claimed {
                 trigger_message_id: row.get(8)?,
                 agent_id: row.get(9)?,
                 estimated_cost: row.get(10)?,
-                metadata: row.get(11)?,
-                created_at: row.get(12)?,
+                model: row.get(11)?,
+                metadata: row.get(12)?,
+                created_at: row.get(13)?,
             },
-            ready_at: row.get(13)?,
+            ready_at: row.get(14)?,
         })
     }
 }
@@ -234,7 +239,7 @@ impl Jobs<'_> {
     }
 
     /// One page of the jobs. Filters: id, queue, mode, status, priority, session_id, trigger_message_id, agent_id,
-    /// unique_key, retry_of, schedule_id, attempt, run_at, created_at, updated_at, finished_at, metadata.PATH.
+    /// model, unique_key, retry_of, schedule_id, attempt, run_at, created_at, updated_at, finished_at, metadata.PATH.
     /// Orders: id (the default: by age), created_at, updated_at, run_at, priority, attempt. What changes in a job's
     /// life has no index: a filter by status reads along the order until the page is full.
     ///

@@ -1,5 +1,7 @@
 //! Housekeeping: jobs whose time has come, jobs of dead workers, lines that stopped.
 
+use std::collections::HashSet;
+
 use agentkeep_core::{JobId, JobStatus, Result, SessionId, Tended, Timestamp};
 use uuid::Uuid;
 
@@ -7,7 +9,7 @@ use super::{
     super::{Approvals, JobSchedules, table::params},
     Jobs,
     finish::{end, queue_again},
-    lines::Opens,
+    lines::{Gate, Locked, Opens},
 };
 use crate::engine::{Executor, Sql};
 
@@ -31,6 +33,7 @@ static LOCK_WORKER: Sql = Sql::per_engine(
     "SELECT deadline FROM job_workers WHERE tenant_id = $1 AND name = $2 FOR UPDATE",
     "SELECT deadline FROM job_workers WHERE tenant_id = $1 AND name = $2",
 );
+static CLAIMS_OF: Sql = Sql::both("SELECT id, jobs FROM job_claims WHERE tenant_id = $1 AND worker = $2 AND open > 0");
 static DROP_CLAIM: Sql = Sql::both("DELETE FROM job_claims WHERE tenant_id = $1 AND id = $2");
 static DROP_WORKERS: Sql = Sql::both(
     "DELETE FROM job_workers WHERE tenant_id = $1 AND deadline < $2 AND NOT EXISTS (
@@ -45,13 +48,23 @@ static STOPPED: Sql = Sql::both(
 );
 
 #[cfg(any(test, feature = "conformance"))]
-pub(super) const STATEMENTS: &[&Sql] =
-    &[&DUE, &NEXT_DUE, &GATE_STATE, &IN_LANE, &DEAD_CLAIMS, &LOCK_WORKER, &DROP_CLAIM, &DROP_WORKERS, &STOPPED];
+pub(super) const STATEMENTS: &[&Sql] = &[
+    &DUE,
+    &NEXT_DUE,
+    &GATE_STATE,
+    &IN_LANE,
+    &DEAD_CLAIMS,
+    &LOCK_WORKER,
+    &CLAIMS_OF,
+    &DROP_CLAIM,
+    &DROP_WORKERS,
+    &STOPPED,
+];
 #[cfg(any(test, feature = "conformance"))]
 pub(super) const BATCHES: &[&crate::engine::BatchSql] = &[];
 
 /// Jobs that one transaction of the housekeeping touches: it holds their rows locked until its end.
-const JOBS_A_TRANSACTION: usize = 50;
+pub(super) const JOBS_A_TRANSACTION: usize = 50;
 const MOST_DUE: i64 = 1000;
 const MOST_CLAIMS: i64 = 100;
 const MOST_LINES: i64 = 100;
@@ -68,10 +81,11 @@ impl Jobs<'_> {
             woken: self.wake_due().await?,
             expired: Approvals(self.0).expire().await?,
             scheduled: JobSchedules(self.0).enqueue_due().await?,
+            afforded: self.look_at_budgets().await?,
             ..Tended::default()
         };
         self.rescue(&mut tended).await?;
-        tended.mended = self.mend().await?;
+        tended.mended = self.mend().await? + self.end_left_behind().await?;
         let next: Option<(Timestamp,)> = self.0.executor.fetch_optional(&NEXT_DUE, &params![self.0.tenant]).await?;
         let scheduled = JobSchedules(self.0).next_due().await?;
         tended.next_at = next.map(|(at,)| at).into_iter().chain(scheduled).min();
@@ -133,8 +147,7 @@ impl Jobs<'_> {
             let params = params![self.0.tenant, self.0.now(), MOST_CLAIMS];
             let claims: Vec<(Uuid, String, Vec<u8>)> = self.0.executor.fetch_all(&DEAD_CLAIMS, &params).await?;
             for (claim, worker, jobs) in &claims {
-                let mut jobs: Vec<JobId> =
-                    jobs.chunks_exact(16).filter_map(|id| Uuid::from_slice(id).ok()).map(JobId).collect();
+                let mut jobs: Vec<JobId> = ids(jobs).collect();
                 jobs.sort_unstable();
                 let mut alive = false;
                 for jobs in jobs.chunks(JOBS_A_TRANSACTION) {
@@ -187,7 +200,7 @@ impl Jobs<'_> {
             if job.cancel_requested_at.is_some() {
                 end(&scope, &job, JobStatus::Canceled, None, Some(&error)).await?;
             } else if job.attempt < job.max_attempts {
-                queue_again(&scope, &job, None, false, Some(&error)).await?;
+                queue_again(&scope, &job, Gate::default(), false, Some(&error)).await?;
                 rescued += 1;
             } else {
                 end(&scope, &job, JobStatus::Failed, None, Some(&error)).await?;
@@ -195,6 +208,45 @@ impl Jobs<'_> {
             }
         }
         Ok(Some((rescued, failed)))
+    }
+
+    /// Queues the jobs again that a worker has claimed and does not know; how many. `known` is asked after the claims
+    /// were read, and nothing may be claimed for the worker meanwhile.
+    ///
+    /// # Errors
+    /// What the database reports.
+    pub(crate) async fn give_back_unknown(
+        &self,
+        worker: &str,
+        known: impl FnOnce() -> Vec<(JobId, i32)>,
+    ) -> Result<u64> {
+        let params = params![self.0.tenant, worker];
+        let claims: Vec<(Uuid, Vec<u8>)> = self.0.executor.fetch_all(&CLAIMS_OF, &params).await?;
+        if claims.is_empty() {
+            return Ok(0);
+        }
+        let known: HashSet<JobId> = known().into_iter().map(|(job, _)| job).collect();
+        let mut given = 0;
+        for (claim, jobs) in claims {
+            let unknown: Vec<JobId> = ids(&jobs).filter(|job| !known.contains(job)).collect();
+            for jobs in unknown.chunks(JOBS_A_TRANSACTION) {
+                let give_back = |executor: Executor| async move {
+                    let scope = self.scope(&executor);
+                    let mut given = 0;
+                    for id in jobs {
+                        let job = scope.lock_if_there(*id).await?;
+                        let is_its = |job: &Locked| job.status == JobStatus::Running && job.claim_id == Some(claim);
+                        if let Some(job) = job.filter(is_its) {
+                            queue_again(&scope, &job, Gate::default(), true, None).await?;
+                            given += 1;
+                        }
+                    }
+                    Ok(given)
+                };
+                given += self.0.executor.transaction(give_back).await?;
+            }
+        }
+        Ok(given)
     }
 
     /// Lines whose head is gone.
@@ -209,4 +261,9 @@ impl Jobs<'_> {
         self.0.executor.transaction(mend).await?;
         Ok(stopped.len() as u64)
     }
+}
+
+/// The jobs of a claim.
+fn ids(jobs: &[u8]) -> impl Iterator<Item = JobId> + '_ {
+    jobs.chunks_exact(16).filter_map(|id| Uuid::from_slice(id).ok()).map(JobId)
 }
