@@ -116,6 +116,8 @@ CREATE TABLE job_claims (
     PRIMARY KEY (tenant_id, id),
     FOREIGN KEY (tenant_id) REFERENCES tenants (id) ON DELETE CASCADE
 ) WITH (fillfactor = 50);
+-- Ids do not get any smaller by trying.
+ALTER TABLE job_claims ALTER COLUMN jobs SET STORAGE EXTERNAL;
 CREATE INDEX job_claims_by_worker ON job_claims (tenant_id, worker);
 
 -- Queues that are paused or limited; the others need no row.
@@ -177,20 +179,14 @@ CREATE INDEX approvals_by_job ON approvals (tenant_id, job_id, id);
 CREATE INDEX approvals_by_session ON approvals (tenant_id, session_id, id);
 CREATE INDEX approvals_pending ON approvals (tenant_id, expires_at, id) WHERE status = 'pending';
 
--- Refuses a change of status that is not legal. Behind the change, not before it: a trigger that runs before locks
--- each row once more.
+-- Refuses a change of an approval's status that is not legal. Behind the change, not before it: a trigger that runs
+-- before locks each row once more.
 CREATE FUNCTION agentkeep_refuse_status() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     RAISE EXCEPTION USING ERRCODE = 'check_violation',
         MESSAGE = format('%s %s is %s and cannot become %s', TG_ARGV[0], OLD.id, OLD.status, NEW.status);
 END
 $$;
-CREATE TRIGGER jobs_legal_status AFTER UPDATE OF status ON jobs FOR EACH ROW
-WHEN (OLD.status <> NEW.status AND NOT (
-    (OLD.status = 'queued' AND NEW.status IN ('running', 'canceled'))
-    OR (OLD.status = 'running' AND NEW.status IN ('done', 'failed', 'canceled', 'queued'))
-))
-EXECUTE FUNCTION agentkeep_refuse_status('job');
 CREATE TRIGGER approvals_legal_status AFTER UPDATE OF status ON approvals FOR EACH ROW
 WHEN (OLD.status <> NEW.status AND NOT (
     OLD.status = 'pending' AND NEW.status IN ('approved', 'rejected', 'superseded')
@@ -199,33 +195,53 @@ EXECUTE FUNCTION agentkeep_refuse_status('approval');
 
 -- Takes the narrow rows of a job along that direct SQL canceled or deleted. A row that a claim holds at this moment
 -- is left to it: the claim finds the job changed, and drops the row.
-CREATE FUNCTION agentkeep_forget_job() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION agentkeep_forget_job(gone jobs) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    DELETE FROM job_ready q WHERE q.tenant_id = OLD.tenant_id AND q.ctid IN (
+    DELETE FROM job_ready q WHERE q.tenant_id = gone.tenant_id AND q.ctid IN (
         SELECT r.ctid FROM job_ready r
-        WHERE r.tenant_id = OLD.tenant_id AND r.queue = OLD.queue AND r.rank = -OLD.priority
-            AND r.ready_at = OLD.ready_at AND r.job_id = OLD.id
+        WHERE r.tenant_id = gone.tenant_id AND r.queue = gone.queue AND r.rank = -gone.priority
+            AND r.ready_at = gone.ready_at AND r.job_id = gone.id
         FOR UPDATE SKIP LOCKED
     );
-    DELETE FROM job_gates WHERE tenant_id = OLD.tenant_id AND job_id = OLD.id;
-    DELETE FROM job_keys WHERE tenant_id = OLD.tenant_id AND unique_key = OLD.unique_key AND job_id = OLD.id;
-    RETURN NULL;
+    DELETE FROM job_gates WHERE tenant_id = gone.tenant_id AND job_id = gone.id;
+    DELETE FROM job_keys WHERE tenant_id = gone.tenant_id AND unique_key = gone.unique_key AND job_id = gone.id;
 END
 $$;
-CREATE TRIGGER jobs_forget_canceled AFTER UPDATE OF status ON jobs FOR EACH ROW
-WHEN (OLD.status = 'queued' AND NEW.status = 'canceled') EXECUTE FUNCTION agentkeep_forget_job();
-CREATE TRIGGER jobs_forget_deleted AFTER DELETE ON jobs FOR EACH ROW
-WHEN (OLD.status IN ('queued', 'running')) EXECUTE FUNCTION agentkeep_forget_job();
-
--- As agentkeep_stamp, behind the change.
-CREATE FUNCTION agentkeep_stamp_job() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION agentkeep_job_deleted() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    UPDATE jobs SET updated_at = clock_timestamp() WHERE tenant_id = NEW.tenant_id AND id = NEW.id;
+    PERFORM agentkeep_forget_job(OLD);
     RETURN NULL;
 END
 $$;
-CREATE TRIGGER jobs_stamp AFTER UPDATE ON jobs FOR EACH ROW
-WHEN (NEW.updated_at = OLD.updated_at) EXECUTE FUNCTION agentkeep_stamp_job();
+CREATE TRIGGER jobs_deleted AFTER DELETE ON jobs FOR EACH ROW
+WHEN (OLD.status IN ('queued', 'running')) EXECUTE FUNCTION agentkeep_job_deleted();
+
+-- Refuses a change of a job's status that is not legal, takes its narrow rows along when it is canceled, and stamps it
+-- as agentkeep_stamp does. One trigger for all of it: each has its price for every row of a claim and a completion.
+CREATE FUNCTION agentkeep_job_changed() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF OLD.status <> NEW.status AND NOT (
+        (OLD.status = 'queued' AND NEW.status IN ('running', 'canceled'))
+        OR (OLD.status = 'running' AND NEW.status IN ('done', 'failed', 'canceled', 'queued'))
+    ) THEN
+        RAISE EXCEPTION USING ERRCODE = 'check_violation',
+            MESSAGE = format('job %s is %s and cannot become %s', OLD.id, OLD.status, NEW.status);
+    END IF;
+    IF OLD.status = 'queued' AND NEW.status = 'canceled' THEN
+        PERFORM agentkeep_forget_job(OLD);
+    END IF;
+    IF NEW.updated_at = OLD.updated_at THEN
+        UPDATE jobs SET updated_at = clock_timestamp() WHERE tenant_id = NEW.tenant_id AND id = NEW.id;
+    END IF;
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER jobs_changed AFTER UPDATE ON jobs FOR EACH ROW
+WHEN (NEW.updated_at = OLD.updated_at OR (OLD.status <> NEW.status AND NOT (
+    (OLD.status = 'queued' AND NEW.status = 'running')
+    OR (OLD.status = 'running' AND NEW.status IN ('done', 'failed', 'canceled', 'queued'))
+)))
+EXECUTE FUNCTION agentkeep_job_changed();
 CREATE TRIGGER approvals_stamp BEFORE UPDATE ON approvals FOR EACH ROW EXECUTE FUNCTION agentkeep_stamp();
 CREATE TRIGGER job_queues_stamp BEFORE UPDATE ON job_queues FOR EACH ROW EXECUTE FUNCTION agentkeep_stamp();
 CREATE TRIGGER job_schedules_stamp BEFORE UPDATE ON job_schedules FOR EACH ROW EXECUTE FUNCTION agentkeep_stamp();

@@ -18,7 +18,7 @@ use super::{
     enqueue::Origin,
     lines::{Gate, Locked},
 };
-use crate::engine::{BatchSql, Executor, Last, Sql};
+use crate::engine::{BatchSql, Executor, FromRow, Last, RowRef, Sql};
 
 macro_rules! complete {
     ($tied:literal) => {
@@ -153,9 +153,22 @@ pub struct Failure {
     pub retry: Retry,
 }
 
-/// A job that was completed: its id, its claim, its session, its key, which of the attempts that were named, and
-/// whether it may have cost something.
-type Ended = (JobId, Option<Uuid>, Option<SessionId>, Option<String>, i32, bool);
+/// A job that was completed, and what hangs from it.
+struct Ended {
+    job: JobId,
+    session: Option<SessionId>,
+    key: Option<String>,
+    attempt: i32,
+    /// Whether it may have cost something.
+    costs: bool,
+}
+
+impl FromRow for Ended {
+    fn from_row(row: &RowRef<'_>) -> Result<Self> {
+        // The second column is the claim, which the last of the statements on SQLite counts by.
+        Ok(Self { job: row.get(0)?, session: row.get(2)?, key: row.get(3)?, attempt: row.get(4)?, costs: row.get(5)? })
+    }
+}
 
 impl Jobs<'_> {
     /// Completes an attempt: the job is done, and the next job of its session can be claimed.
@@ -194,8 +207,7 @@ impl Jobs<'_> {
         let fixed = params![self.0.tenant, self.0.now()];
         let rows = order.iter().map(|completion| row_of(completion)).collect();
         let done: Vec<Ended> = self.0.executor.batch(&COMPLETE, &fixed, rows).await?;
-        let mut done: HashSet<(JobId, i32)> =
-            done.into_iter().map(|(job, _, _, _, attempt, _)| (job, attempt)).collect();
+        let mut done: HashSet<(JobId, i32)> = done.into_iter().map(|ended| (ended.job, ended.attempt)).collect();
         order.retain(|completion| !done.contains(&(completion.job, completion.attempt)));
         if !order.is_empty() {
             let rest = &order;
@@ -219,20 +231,16 @@ impl Jobs<'_> {
         let scope = self.scope(executor);
         let rows = completions.iter().map(|completion| row_of(completion)).collect();
         let ended: Vec<Ended> = executor.batch(&COMPLETE_TIED, &scope.fixed(), rows).await?;
-        let keys = ended
-            .iter()
-            .filter_map(|(job, _, _, key, ..)| key.as_ref().map(|key| params![key.as_str(), *job].to_vec()));
-        executor.batch::<(Uuid,)>(&REMOVE_KEYS, &params![self.0.tenant], keys.collect()).await?;
-        let lines: Vec<_> =
-            ended.iter().filter_map(|(job, _, session, ..)| session.map(|session| (session, *job))).collect();
+        let key_of = |ended: &Ended| Some(params![ended.key.as_deref()?, ended.job].to_vec());
+        let keys = ended.iter().filter_map(key_of).collect();
+        executor.batch::<(Uuid,)>(&REMOVE_KEYS, &params![self.0.tenant], keys).await?;
+        let lines: Vec<_> = ended.iter().filter_map(|ended| Some((ended.session?, ended.job))).collect();
         scope.release(&lines).await?;
         let costs: HashMap<_, _> = completions.iter().map(|done| ((done.job, done.attempt), done.cost)).collect();
-        let costly = ended.iter().filter(|(.., costs)| *costs);
-        let costly: Vec<_> = costly
-            .map(|(job, _, _, _, attempt, _)| (*job, true, costs.get(&(*job, *attempt)).copied().flatten()))
-            .collect();
+        let cost_of = |ended: &Ended| (ended.job, true, costs.get(&(ended.job, ended.attempt)).copied().flatten());
+        let costly: Vec<_> = ended.iter().filter(|ended| ended.costs).map(cost_of).collect();
         scope.settle(&costly).await?;
-        Ok(ended.into_iter().map(|(job, _, _, _, attempt, _)| (job, attempt)).collect())
+        Ok(ended.into_iter().map(|ended| (ended.job, ended.attempt)).collect())
     }
 
     /// Why an attempt has no say.
