@@ -1,7 +1,8 @@
 -- The store: tenants, users, agents, teams, sessions with their messages, and what belongs to them.
 --
 -- The same tables as the PostgreSQL file of the same name. UUIDs are 16 bytes, times are microseconds since 1970,
--- truth values 0 or 1, JSON is text.
+-- truth values 0 or 1, JSON is text. Words are checked one by one: for an IN with more than two of them SQLite builds a
+-- table each time a row is written.
 
 -- Isolation units. Tenant 1 is the default one.
 CREATE TABLE tenants (
@@ -81,7 +82,7 @@ CREATE TABLE teams (
     tenant_id INTEGER NOT NULL,
     id BLOB NOT NULL CHECK (length(id) = 16),
     name TEXT NOT NULL,
-    mode TEXT NOT NULL CHECK (mode IN ('route', 'coordinate', 'collaborate')),
+    mode TEXT NOT NULL CHECK (mode = 'route' OR mode = 'coordinate' OR mode = 'collaborate'),
     routing TEXT NOT NULL CHECK (json_valid(routing)),
     active INTEGER NOT NULL CHECK (active IN (0, 1)),
     metadata TEXT NOT NULL CHECK (json_valid(metadata)),
@@ -115,11 +116,11 @@ CREATE TABLE sessions (
     user_id BLOB CHECK (length(user_id) = 16),
     agent_id INTEGER,
     team_id BLOB CHECK (length(team_id) = 16),
-    kind TEXT NOT NULL CHECK (kind IN ('agent', 'team', 'workflow')),
+    kind TEXT NOT NULL CHECK (kind = 'agent' OR kind = 'team' OR kind = 'workflow'),
     name TEXT,
     platform TEXT,
     chat_id TEXT,
-    status TEXT NOT NULL CHECK (status IN ('active', 'finished', 'archived', 'deleted')),
+    status TEXT NOT NULL CHECK (status = 'active' OR status = 'finished' OR status = 'archived' OR status = 'deleted'),
     state TEXT NOT NULL CHECK (json_valid(state)),
     metadata TEXT NOT NULL CHECK (json_valid(metadata)),
     finished_at INTEGER,
@@ -154,8 +155,9 @@ CREATE TABLE messages (
     session_id BLOB NOT NULL CHECK (length(session_id) = 16),
     seq INTEGER NOT NULL,
     id BLOB NOT NULL CHECK (length(id) = 16),
-    role TEXT NOT NULL CHECK (role IN ('user', 'assistant', 'system', 'tool')),
-    type TEXT NOT NULL CHECK (type IN ('text', 'tool_call', 'tool_response', 'thinking', 'error')),
+    role TEXT NOT NULL CHECK (role = 'user' OR role = 'assistant' OR role = 'system' OR role = 'tool'),
+    type TEXT NOT NULL
+        CHECK (type = 'text' OR type = 'tool_call' OR type = 'tool_response' OR type = 'thinking' OR type = 'error'),
     is_streaming INTEGER NOT NULL CHECK (is_streaming IN (0, 1)),
     is_complete INTEGER NOT NULL CHECK (is_complete IN (0, 1)),
     created_at INTEGER NOT NULL,
@@ -185,7 +187,9 @@ CREATE TABLE artifacts (
     id BLOB NOT NULL CHECK (length(id) = 16),
     session_id BLOB NOT NULL CHECK (length(session_id) = 16),
     message_id BLOB NOT NULL CHECK (length(message_id) = 16),
-    kind TEXT NOT NULL CHECK (kind IN ('voice_transcript', 'image_json', 'ocr_text', 'file_meta', 'tool_result')),
+    kind TEXT NOT NULL
+        CHECK (kind = 'voice_transcript' OR kind = 'image_json' OR kind = 'ocr_text' OR kind = 'file_meta'
+            OR kind = 'tool_result'),
     content TEXT NOT NULL CHECK (json_valid(content)),
     uri TEXT,
     metadata TEXT NOT NULL CHECK (json_valid(metadata)),
@@ -285,13 +289,15 @@ CREATE TABLE mcp_servers (
     tenant_id INTEGER NOT NULL,
     id BLOB NOT NULL CHECK (length(id) = 16),
     name TEXT NOT NULL,
-    transport TEXT NOT NULL CHECK (transport IN ('stdio', 'http', 'sse')),
+    transport TEXT NOT NULL CHECK (transport = 'stdio' OR transport = 'http' OR transport = 'sse'),
     command TEXT NOT NULL CHECK (json_valid(command)),
     url TEXT,
     env TEXT NOT NULL CHECK (json_valid(env)),
     headers TEXT NOT NULL CHECK (json_valid(headers)),
     enabled INTEGER NOT NULL CHECK (enabled IN (0, 1)),
-    status TEXT NOT NULL CHECK (status IN ('stopped', 'starting', 'running', 'stopping', 'error')),
+    status TEXT NOT NULL
+        CHECK (status = 'stopped' OR status = 'starting' OR status = 'running' OR status = 'stopping'
+            OR status = 'error'),
     last_error TEXT,
     metadata TEXT NOT NULL CHECK (json_valid(metadata)),
     created_at INTEGER NOT NULL,

@@ -18,7 +18,8 @@ CREATE TABLE prices (
     id BLOB NOT NULL CHECK (length(id) = 16),
     provider TEXT,
     model TEXT NOT NULL,
-    kind TEXT NOT NULL CHECK (kind IN ('input', 'output', 'cache_read', 'cache_write', 'reasoning')),
+    kind TEXT NOT NULL
+        CHECK (kind = 'input' OR kind = 'output' OR kind = 'cache_read' OR kind = 'cache_write' OR kind = 'reasoning'),
     per_token INTEGER NOT NULL CHECK (per_token >= 0),
     valid_from INTEGER NOT NULL,
     valid_to INTEGER CHECK (valid_to > valid_from),
@@ -124,11 +125,12 @@ CREATE TABLE budgets (
     tenant_id INTEGER NOT NULL,
     id BLOB NOT NULL CHECK (length(id) = 16),
     name TEXT,
-    scope TEXT NOT NULL CHECK (scope IN ('tenant', 'user', 'agent', 'model')),
+    scope TEXT NOT NULL CHECK (scope = 'tenant' OR scope = 'user' OR scope = 'agent' OR scope = 'model'),
     user_id BLOB CHECK (length(user_id) = 16),
     agent_id INTEGER,
     model TEXT,
-    period TEXT NOT NULL CHECK (period IN ('hour', 'day', 'week', 'month', 'total')),
+    period TEXT NOT NULL
+        CHECK (period = 'hour' OR period = 'day' OR period = 'week' OR period = 'month' OR period = 'total'),
     amount INTEGER NOT NULL CHECK (amount > 0),
     hard INTEGER NOT NULL CHECK (hard IN (0, 1)),
     counts_from INTEGER NOT NULL,
@@ -166,7 +168,7 @@ CREATE TABLE budget_reservations (
     agent_id INTEGER,
     model TEXT,
     amount INTEGER NOT NULL CHECK (amount >= 0),
-    status TEXT NOT NULL CHECK (status IN ('held', 'settled', 'released')),
+    status TEXT NOT NULL CHECK (status = 'held' OR status = 'settled' OR status = 'released'),
     cost INTEGER NOT NULL CHECK (cost >= 0),
     -- NULL for a reservation of a job: that ends with the attempt. The job is a soft reference.
     expires_at INTEGER,

@@ -6,7 +6,8 @@ CREATE TABLE deployments (
     git_sha TEXT NOT NULL,
     branch TEXT NOT NULL,
     status TEXT NOT NULL
-        CHECK (status IN ('building', 'testing', 'deploying', 'healthy', 'rolled_back', 'failed')),
+        CHECK (status = 'building' OR status = 'testing' OR status = 'deploying' OR status = 'healthy'
+            OR status = 'rolled_back' OR status = 'failed'),
     report TEXT,
     metadata TEXT NOT NULL CHECK (json_valid(metadata)),
     created_at INTEGER NOT NULL,

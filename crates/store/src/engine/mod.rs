@@ -33,7 +33,7 @@ pub(crate) use dedicated::Dedicated;
 pub(crate) use groups::{Group, SUMS};
 pub(crate) use row::{ColumnRef, FromColumn, FromRow, RowRef, from_column_words};
 use sql::PostgresAppend;
-pub(crate) use sql::{AppendSql, BatchSql, Dialect, Last, RowSql};
+pub(crate) use sql::{AppendSql, BatchSql, Dialect, Last, RowSql, Then};
 
 /// A database: cheap to clone, shared by everything that uses the store.
 #[derive(Clone)]

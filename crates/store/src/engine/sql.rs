@@ -262,12 +262,25 @@ pub(crate) struct BatchSql {
 pub(crate) struct RowSql {
     /// Runs once for each row. Parameters: the fixed ones, then the columns of the row.
     pub each: Sql,
-    /// Runs once for each row that `each` gave. Parameters: the fixed ones, then its columns.
-    pub then: Option<Sql>,
+    pub then: Then,
     /// Run, with the same parameters, wherever a row came out. What reads and what writes are two statements: a
     /// RETURNING makes SQLite open a temporary table for each row.
     pub writes: [Option<Sql>; 2],
     pub last: Last,
+}
+
+/// What SQLite does with what came of a row.
+#[derive(Debug)]
+pub(crate) enum Then {
+    Nothing,
+    /// Runs once for each row that `each` gave; what it gives comes out. Parameters: the fixed ones, then the columns
+    /// of that row.
+    Each(Sql),
+    /// `each` reads a list from its front; a row whose first column is NULL was in it in vain and does not come out.
+    /// Runs once behind that and takes what was read from the list. Parameters: the fixed ones, the columns of the
+    /// row, then the last columns of the last row that was read, as many as the text has room for: its place.
+    /// The writes run for each row that came out, with its first column in place of the row.
+    TakeThrough(Sql),
 }
 
 /// What SQLite does about all rows that came out of a batch.
@@ -293,30 +306,34 @@ impl BatchSql {
             Last::Nothing => None,
             Last::Together(last) | Last::Grouped(last) => Some(last),
         };
-        let steps = [Some(&self.sqlite.each), self.sqlite.then.as_ref(), last];
+        let then = match &self.sqlite.then {
+            Then::Nothing => None,
+            Then::Each(then) | Then::TakeThrough(then) => Some(then),
+        };
+        let steps = [Some(&self.sqlite.each), then, last];
         steps.into_iter().chain(self.sqlite.writes.iter().map(Option::as_ref)).flatten().collect()
     }
 
     /// A statement for all rows, and one for each row.
     pub(crate) const fn new(postgres: &'static str, each: &'static str) -> Self {
-        Self::with(postgres, each, None, [None, None], Last::Nothing)
+        Self::with(postgres, each, Then::Nothing, [None, None], Last::Nothing)
     }
 
     /// As [`BatchSql::new`], with what SQLite does for each row that came out.
     pub(crate) const fn chained(postgres: &'static str, each: &'static str, then: &'static str) -> Self {
-        Self::with(postgres, each, Some(then), [None, None], Last::Nothing)
+        Self::with(postgres, each, Then::Each(Sql::both(then)), [None, None], Last::Nothing)
     }
 
     /// As [`BatchSql::new`], with everything that SQLite may do.
     pub(crate) const fn with(
         postgres: &'static str,
         each: &'static str,
-        then: Option<&'static str>,
+        then: Then,
         [first, second]: [Option<&'static str>; 2],
         last: Last,
     ) -> Self {
         let each = Sql::both(each);
-        let sqlite = RowSql { each, then: both(then), writes: [both(first), both(second)], last };
+        let sqlite = RowSql { each, then, writes: [both(first), both(second)], last };
         Self { postgres: Sql::both(postgres), sqlite }
     }
 }

@@ -1,59 +1,65 @@
 //! Statements about many rows: prepared ones in a loop, inside the writer's transaction.
 
 use agentkeep_core::Result;
-use rusqlite::Statement;
+use rusqlite::CachedStatement;
 
 use super::{
-    super::{FromRow, Last, RowRef, RowSql, Value},
-    codec,
+    super::{FromRow, Last, RowRef, RowSql, Sql, Then, Value},
     connection::Session,
 };
 
 /// Runs a batch over `rows`; the rows that come of it.
 pub(super) fn run<T: FromRow>(session: &Session, sql: &RowSql, fixed: &[Value], rows: &[Vec<Value>]) -> Result<Vec<T>> {
-    let map = |cause| session.error(cause);
-    let prepare = |text| session.connection.prepare_cached(text).map_err(map);
-    let mut each = prepare(sql.each.sqlite())?;
+    let batch = Batch { session, fixed };
     let mut out = Output { items: Vec::with_capacity(rows.len()), noted: Noted::new(&sql.last) };
-    let mut writes = sql.writes.iter().flatten().map(|write| prepare(write.sqlite())).collect::<Result<Vec<_>>>()?;
-    let mut write = |params: &[Value]| -> Result<()> {
-        for write in &mut writes {
-            bind(write, fixed.iter().chain(params)).map_err(map)?;
-            write.raw_execute().map_err(map)?;
-        }
-        Ok(())
-    };
-    if let Some(then) = &sql.then {
-        let mut then = prepare(then.sqlite())?;
-        for row in rows {
-            bind(&mut each, fixed.iter().chain(row)).map_err(map)?;
-            for between in codec::collect::<Columns>(&mut each, map)? {
-                bind(&mut then, fixed.iter().chain(&between.0)).map_err(map)?;
-                if out.collect(session, &mut then)? {
-                    write(&between.0)?;
+    let mut each = batch.prepare(&sql.each)?;
+    let mut writes = sql.writes.iter().flatten().map(|write| batch.prepare(write)).collect::<Result<Vec<_>>>()?;
+    let mut write = |params: &[Value]| writes.iter_mut().try_for_each(|write| write.execute(params));
+    match &sql.then {
+        Then::Nothing => {
+            for row in rows {
+                each.bind(row)?;
+                if out.collect(&mut each)? {
+                    write(row)?;
                 }
             }
         }
-    } else {
-        for row in rows {
-            bind(&mut each, fixed.iter().chain(row)).map_err(map)?;
-            if out.collect(session, &mut each)? {
-                write(row)?;
+        Then::Each(then) => {
+            let mut then = batch.prepare(then)?;
+            for row in rows {
+                each.bind(row)?;
+                for between in each.collect()? {
+                    then.bind(&between)?;
+                    if out.collect(&mut then)? {
+                        write(&between)?;
+                    }
+                }
+            }
+        }
+        Then::TakeThrough(take) => {
+            let mut take = batch.prepare(take)?;
+            for row in rows {
+                each.bind(row)?;
+                let mut taken = Vec::new();
+                let Some(last) = out.take(&mut each, take.room(row.len()), &mut taken)? else { continue };
+                take.bind(row)?;
+                take.bind_behind(row.len(), &last)?;
+                take.run()?;
+                for first in taken {
+                    write(std::slice::from_ref(&first))?;
+                }
             }
         }
     }
-    let finish = |text, params: [Value; 2]| {
-        let mut last = prepare(text)?;
-        bind(&mut last, fixed.iter().chain(&params)).map_err(map)?;
-        codec::collect::<Columns>(&mut last, map).map(|_| ())
-    };
     match (&sql.last, out.noted) {
         (Last::Together(last), Noted::Ids(ids)) if !out.items.is_empty() => {
-            finish(last.sqlite(), [Value::I64(i64::try_from(out.items.len()).unwrap_or(i64::MAX)), Value::Bytes(ids)])?;
+            let count = i64::try_from(out.items.len()).unwrap_or(i64::MAX);
+            batch.prepare(last)?.execute(&[Value::I64(count), Value::Bytes(ids)])?;
         }
-        (Last::Grouped(last), Noted::Groups(groups)) => {
+        (Last::Grouped(last), Noted::Groups(groups)) if !groups.is_empty() => {
+            let mut last = batch.prepare(last)?;
             for (value, count) in groups {
-                finish(last.sqlite(), [value, Value::I64(count)])?;
+                last.execute(&[value, Value::I64(count)])?;
             }
         }
         _ => {}
@@ -61,20 +67,84 @@ pub(super) fn run<T: FromRow>(session: &Session, sql: &RowSql, fixed: &[Value], 
     Ok(out.items)
 }
 
-/// Binds what a statement takes; a text may do without the last of the parameters it shares with others.
-fn bind<'a>(statement: &mut Statement<'_>, params: impl Iterator<Item = &'a Value>) -> rusqlite::Result<()> {
-    let wanted = statement.parameter_count();
-    codec::bind_all(statement, params.take(wanted))
+/// What all statements of a batch share.
+struct Batch<'a> {
+    session: &'a Session,
+    fixed: &'a [Value],
 }
 
-/// The columns of a row, whatever they are.
-struct Columns(Vec<Value>);
+impl<'a> Batch<'a> {
+    /// Prepares a statement and binds the fixed parameters, which stay bound from one row to the next.
+    fn prepare(&self, sql: &Sql) -> Result<Prepared<'a>> {
+        let session = self.session;
+        let statement = session.connection.prepare_cached(sql.sqlite()).map_err(|cause| session.error(cause))?;
+        let mut prepared = Prepared { session, wanted: statement.parameter_count(), fixed: 0, statement };
+        prepared.bind(self.fixed)?;
+        prepared.fixed = self.fixed.len();
+        Ok(prepared)
+    }
+}
 
-impl FromRow for Columns {
-    fn from_row(row: &RowRef<'_>) -> Result<Self> {
-        let RowRef::Sqlite(columns) = row else { return Ok(Self(Vec::new())) };
-        let statement: &Statement<'_> = columns.as_ref();
-        (0..statement.column_count()).map(|index| row.get(index)).collect::<Result<_>>().map(Self)
+/// A statement with its fixed parameters bound.
+struct Prepared<'a> {
+    session: &'a Session,
+    statement: CachedStatement<'a>,
+    /// How many parameters it has.
+    wanted: usize,
+    /// How many of them are the fixed ones.
+    fixed: usize,
+}
+
+impl Prepared<'_> {
+    /// Binds what comes behind the fixed parameters; a text may do without the last of those it shares with others.
+    fn bind(&mut self, params: &[Value]) -> Result<()> {
+        self.bind_behind(0, params)
+    }
+
+    /// Binds what comes behind the fixed parameters and `bound` others.
+    fn bind_behind(&mut self, bound: usize, params: &[Value]) -> Result<()> {
+        let first = self.fixed + bound + 1;
+        for (index, value) in params.iter().enumerate().take((self.wanted + 1).saturating_sub(first)) {
+            let bound = self.statement.raw_bind_parameter(first + index, value);
+            bound.map_err(|cause| self.session.error(cause))?;
+        }
+        Ok(())
+    }
+
+    /// How many parameters it has behind the fixed ones and `bound` others.
+    fn room(&self, bound: usize) -> usize {
+        self.wanted.saturating_sub(self.fixed + bound)
+    }
+
+    /// Binds and runs a statement whose rows nobody wants.
+    fn execute(&mut self, params: &[Value]) -> Result<()> {
+        self.bind(params)?;
+        self.run()
+    }
+
+    fn run(&mut self) -> Result<()> {
+        let session = self.session;
+        self.statement.raw_execute().map(|_| ()).map_err(|cause| session.error(cause))
+    }
+
+    /// The columns of its rows.
+    fn collect(&mut self) -> Result<Vec<Vec<Value>>> {
+        let mut found = Vec::new();
+        self.for_each(|row, width| {
+            found.push((0..width).map(|index| row.get(index)).collect::<Result<_>>()?);
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// Calls `visit` with each row and the number of its columns.
+    fn for_each(&mut self, mut visit: impl FnMut(&RowRef<'_>, usize) -> Result<()>) -> Result<()> {
+        let (session, width) = (self.session, self.statement.column_count());
+        let mut rows = self.statement.raw_query();
+        while let Some(row) = rows.next().map_err(|cause| session.error(cause))? {
+            visit(&RowRef::Sqlite(row), width)?;
+        }
+        Ok(())
     }
 }
 
@@ -118,15 +188,40 @@ impl Noted {
 }
 
 impl<T: FromRow> Output<T> {
+    fn keep(&mut self, row: &RowRef<'_>) -> Result<()> {
+        self.noted.note(row)?;
+        self.items.push(T::from_row(row)?);
+        Ok(())
+    }
+
     /// Whether anything came out.
-    fn collect(&mut self, session: &Session, statement: &mut Statement<'_>) -> Result<bool> {
+    fn collect(&mut self, statement: &mut Prepared<'_>) -> Result<bool> {
         let before = self.items.len();
-        let mut rows = statement.raw_query();
-        while let Some(row) = rows.next().map_err(|cause| session.error(cause))? {
-            let row = RowRef::Sqlite(row);
-            self.noted.note(&row)?;
-            self.items.push(T::from_row(&row)?);
-        }
+        statement.for_each(|row, _| self.keep(row))?;
         Ok(self.items.len() > before)
+    }
+
+    /// Keeps the rows whose first column is not NULL and notes those in `taken`; the last `width` columns of the last
+    /// row, whatever its first is, if there was any.
+    fn take(
+        &mut self,
+        statement: &mut Prepared<'_>,
+        width: usize,
+        taken: &mut Vec<Value>,
+    ) -> Result<Option<Vec<Value>>> {
+        let mut last = Vec::with_capacity(width);
+        statement.for_each(|row, columns| {
+            let first: Value = row.get(0)?;
+            if !first.is_null() {
+                self.keep(row)?;
+                taken.push(first);
+            }
+            last.clear();
+            for index in columns.saturating_sub(width)..columns {
+                last.push(row.get(index)?);
+            }
+            Ok(())
+        })?;
+        Ok(Some(last).filter(|last| !last.is_empty()))
     }
 }

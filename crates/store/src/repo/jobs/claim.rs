@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 use super::{super::table::params, Claimed, Jobs, Scope};
-use crate::engine::{BatchSql, Executor, Last, Sql, Value};
+use crate::engine::{BatchSql, Executor, Last, Sql, Then, Value};
 
 /// Rows are parts of the list of what is ready, in order: each from a rank and a time on, to another rank. They leave
 /// out what was seen and is gone: PostgreSQL keeps deleted rows for as long as any snapshot might see them, and would
@@ -48,21 +48,21 @@ static CLAIM: BatchSql = BatchSql::with(
          SELECT $1, $3, $6, $2, count(*), string_agg(uuid_send(id), ''), $5 FROM started HAVING count(*) > 0
      )
      SELECT * FROM started",
-    "DELETE FROM job_ready WHERE tenant_id = $1 AND (tenant_id, queue, rank, ready_at, job_id) IN (
-         SELECT tenant_id, queue, rank, ready_at, job_id FROM job_ready
-         WHERE tenant_id = $1 AND queue = $2 AND (rank, ready_at) >= ($8, $9) AND rank < $10
-             AND ($7 OR NOT EXISTS (
-                 SELECT 1 FROM job_queues c
-                 WHERE c.tenant_id = $1 AND c.name = $2 AND (c.paused OR c.concurrency IS NOT NULL)
-             ))
-         ORDER BY rank, ready_at, job_id LIMIT $4
-     )
-     RETURNING job_id, ready_at",
-    Some(
-        "SELECT id, attempt + 1, max_attempts, priority, mode, payload, checkpoint, session_id, trigger_message_id,
-             agent_id, estimated_cost, model, metadata, created_at, ready_at
-         FROM jobs WHERE tenant_id = $1 AND id = $8 AND status = 'queued' AND ready_at = $9",
-    ),
+    "SELECT j.id, j.attempt + 1, j.max_attempts, j.priority, j.mode, j.payload, j.checkpoint, j.session_id,
+         j.trigger_message_id, j.agent_id, j.estimated_cost, j.model, j.metadata, j.created_at,
+         j.ready_at, r.rank, r.ready_at, r.job_id
+     FROM job_ready r
+     LEFT JOIN jobs j ON j.tenant_id = $1 AND j.id = r.job_id AND j.status = 'queued' AND j.ready_at = r.ready_at
+     WHERE r.tenant_id = $1 AND r.queue = $2 AND (r.rank, r.ready_at) >= ($8, $9) AND r.rank < $10
+         AND ($7 OR NOT EXISTS (
+             SELECT 1 FROM job_queues c
+             WHERE c.tenant_id = $1 AND c.name = $2 AND (c.paused OR c.concurrency IS NOT NULL)
+         ))
+     ORDER BY r.rank, r.ready_at, r.job_id LIMIT $4",
+    Then::TakeThrough(Sql::both(
+        "DELETE FROM job_ready WHERE tenant_id = $1 AND queue = $2 AND (rank, ready_at) >= ($8, $9)
+             AND (rank, ready_at, job_id) <= ($11, $12, $13)",
+    )),
     [
         Some(
             "UPDATE jobs SET status = 'running', attempt = attempt + 1, started_at = $5, updated_at = $5, claim_id = $3

@@ -9,7 +9,7 @@ use super::{
     Jobs, Scope,
     lines::Gate,
 };
-use crate::engine::{BatchSql, Executor, Last, Sql, Value};
+use crate::engine::{BatchSql, Executor, Last, Sql, Then, Value};
 
 // A job without `ready_at` is held back: what holds it is written behind it, in the same transaction.
 static INSERT: BatchSql = BatchSql::with(
@@ -32,7 +32,7 @@ static INSERT: BatchSql = BatchSql::with(
      WHERE n.ready_at IS NOT NULL
      RETURNING job_id",
     "SELECT $3",
-    None,
+    Then::Nothing,
     [
         Some(
             "INSERT INTO jobs (tenant_id, attempt, created_at, updated_at, id, queue, priority, ready_at, max_attempts,

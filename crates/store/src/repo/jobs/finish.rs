@@ -18,7 +18,7 @@ use super::{
     enqueue::Origin,
     lines::{Gate, Locked},
 };
-use crate::engine::{BatchSql, Executor, FromRow, Last, RowRef, Sql};
+use crate::engine::{BatchSql, Executor, FromRow, Last, RowRef, Sql, Then};
 
 macro_rules! complete {
     ($tied:literal) => {
@@ -71,9 +71,10 @@ macro_rules! close {
 
 /// Jobs whose end concerns nobody else: one statement is all.
 static COMPLETE: BatchSql =
-    BatchSql::with(complete!("NOT j.tied"), complete_one!("NOT tied"), None, end_one!(), close!());
+    BatchSql::with(complete!("NOT j.tied"), complete_one!("NOT tied"), Then::Nothing, end_one!(), close!());
 /// The others: what hangs from them follows in the same transaction.
-static COMPLETE_TIED: BatchSql = BatchSql::with(complete!("j.tied"), complete_one!("tied"), None, end_one!(), close!());
+static COMPLETE_TIED: BatchSql =
+    BatchSql::with(complete!("j.tied"), complete_one!("tied"), Then::Nothing, end_one!(), close!());
 /// Control: what happens without the fence.
 #[cfg(any(test, feature = "conformance"))]
 static COMPLETE_UNFENCED: BatchSql = BatchSql::new(

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::{super::table::params, TABLE};
 use crate::{
-    engine::{BatchSql, Executor, FromRow, Last, RowRef, Sql, Value},
+    engine::{BatchSql, Executor, FromRow, Last, RowRef, Sql, Then, Value},
     store::TenantStore,
 };
 
@@ -194,7 +194,7 @@ static MAKE_READY: BatchSql = BatchSql::with(
      SELECT $1, queue, -priority, $2, id FROM changed
      RETURNING queue",
     "SELECT queue FROM jobs WHERE tenant_id = $1 AND id = $3 AND status = 'queued'",
-    None,
+    Then::Nothing,
     [
         Some("UPDATE jobs SET ready_at = $2, updated_at = $2 WHERE tenant_id = $1 AND id = $3"),
         Some(
