@@ -21,7 +21,7 @@ use agentkeep::{
     conformance::support::{new_name, race, session},
     core::{
         ApprovalStatus, BudgetPeriod, Error, Job, JobId, JobStatus, Json, NewApproval, NewBudget, NewJob, NewTenant,
-        Resolution, SessionId, TenantId,
+        Resolution, SessionId, TenantId, Timestamp,
     },
 };
 use parking_lot::Mutex;
@@ -31,6 +31,7 @@ use tokio::time::sleep;
 on_each_engine!(
     direct_sql_changes_a_status_only_as_is_legal,
     what_direct_sql_cancels_or_deletes_leaves_nothing_behind,
+    what_is_listed_as_ready_in_vain_is_dropped_by_the_claim_that_meets_it,
     of_racing_decisions_one_wins_and_nothing_canceled_can_be_claimed,
     control_without_the_row_lock_decisions_contradict_each_other,
     control_without_the_fence_a_late_attempt_ends_the_next_one,
@@ -90,6 +91,13 @@ async fn direct_sql_changes_a_status_only_as_is_legal(place: &Place) {
             for step in path {
                 change(*step).await.expect("a legal step");
             }
+            // Whoever stamps the change himself is refused as well.
+            let sql = "UPDATE jobs SET status = $3, updated_at = $4 WHERE tenant_id = $1 AND id = $2";
+            let later = Value::Time(Timestamp::from_micros(4_000_000_000_000_000).expect("a time"));
+            let params = [tenant.id().into(), Value::Uuid(job.0), Value::from(to.as_str()), later];
+            if !from.can_become(*to) {
+                assert!(place.store.execute(sql, &params).await.is_err(), "{from}→{to}");
+            }
             let outcome = change(*to).await;
             if from.can_become(*to) {
                 assert_eq!(outcome.expect("legal"), 1, "{from}→{to}");
@@ -143,6 +151,28 @@ async fn what_direct_sql_cancels_or_deletes_leaves_nothing_behind(place: &Place)
     assert_eq!(tenant.jobs().tend().await.expect("tended").mended, 1);
     let claimed = tenant.jobs().claim("work", "w", 10, LEASE).await.expect("claimed");
     assert_eq!(claimed.iter().map(|job| job.id).collect::<Vec<_>>(), [third.id]);
+}
+
+async fn what_is_listed_as_ready_in_vain_is_dropped_by_the_claim_that_meets_it(place: &Place) {
+    let tenant = place.tenant().await;
+    let mut jobs = Vec::new();
+    for number in 0..5 {
+        jobs.push(enqueue(&tenant, new(number)).await.id);
+    }
+    // The first and the last, and one between: they are held back now, and are still listed.
+    for index in [0, 2, 4] {
+        let sql = "UPDATE jobs SET ready_at = NULL WHERE tenant_id = $1 AND id = $2";
+        place.store.execute(sql, &[tenant.id().into(), Value::Uuid(jobs[index].0)]).await.expect("done");
+    }
+    let claim = async || {
+        let claimed = tenant.jobs().claim("work", "w", 3, LEASE).await.expect("claimed");
+        claimed.iter().map(|job| job.id).collect::<Vec<_>>()
+    };
+    let (first, second) = (claim().await, claim().await);
+    assert_eq!([first, second].concat(), [jobs[1], jobs[3]]);
+    assert!(claim().await.is_empty());
+    let sql = "SELECT count(*) FROM job_ready WHERE tenant_id = $1";
+    assert_eq!(place.number(sql, &[tenant.id().into()]).await, 0);
 }
 
 /// What came of one race.
