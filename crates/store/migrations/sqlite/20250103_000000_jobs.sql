@@ -213,7 +213,7 @@ BEGIN
 END;
 
 -- Takes the narrow rows of a job along that direct SQL deleted.
-CREATE TRIGGER jobs_forget_deleted AFTER DELETE ON jobs
+CREATE TRIGGER jobs_deleted AFTER DELETE ON jobs
 WHEN OLD.status IN ('queued', 'running')
 BEGIN
     DELETE FROM job_ready WHERE tenant_id = OLD.tenant_id AND queue = OLD.queue AND rank = -OLD.priority
