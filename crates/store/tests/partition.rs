@@ -284,7 +284,7 @@ fn sample(ty: &Type) -> String {
         "_uuid" => "{01890a5d-ac96-774b-bcce-b302099a8057}",
         "_timestamptz" => "{2025-01-01T00:00:00Z}",
         "_jsonb" => r#"{"{}"}"#,
-        "_text" => "{x}",
+        "_text" | "_bytea" => "{x}",
         _ => "x",
     };
     format!("'{text}'")

@@ -98,25 +98,19 @@ CREATE TABLE ledger_series (
     FOREIGN KEY (tenant_id) REFERENCES ledger_heads (tenant_id) ON DELETE CASCADE
 );
 
--- Sums of the entries of a series in an hour, a day (24 hours) or a week (168 hours, from Monday). start counts hours
--- since 1970; the cost is cost_high * 2^32 + cost_low, so that no sum of it overflows.
+-- Sums of the entries of a block of series (128 of them: id / 128) in an hour, a day (24 hours) or a week (168 hours,
+-- from Monday). start counts hours since 1970; sums holds nine numbers for each series, see ledger_sums.rs.
 CREATE TABLE ledger_rollups (
     tenant_id int4 NOT NULL,
     hours int4 NOT NULL,
     start int8 NOT NULL,
-    series_id int8 NOT NULL,
-    entries int8 NOT NULL,
-    input int8 NOT NULL,
-    output int8 NOT NULL,
-    cache_read int8 NOT NULL,
-    cache_write int8 NOT NULL,
-    reasoning int8 NOT NULL,
-    cost_high int8 NOT NULL,
-    cost_low int8 NOT NULL,
-    unpriced int8 NOT NULL,
-    PRIMARY KEY (tenant_id, hours, start, series_id),
+    block int8 NOT NULL,
+    sums bytea NOT NULL,
+    PRIMARY KEY (tenant_id, hours, start, block),
     FOREIGN KEY (tenant_id) REFERENCES ledger_heads (tenant_id) ON DELETE CASCADE
 ) WITH (fillfactor = 80);
+-- Packed already: to compress it costs more time than it saves room.
+ALTER TABLE ledger_rollups ALTER COLUMN sums SET STORAGE EXTERNAL;
 
 -- What may be spent in a period.
 CREATE TABLE budgets (

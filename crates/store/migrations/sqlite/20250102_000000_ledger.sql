@@ -100,25 +100,18 @@ CREATE TABLE ledger_series (
     FOREIGN KEY (tenant_id) REFERENCES ledger_heads (tenant_id) ON DELETE CASCADE
 ) STRICT;
 
--- Sums of the entries of a series in an hour, a day (24 hours) or a week (168 hours, from Monday). start counts hours
--- since 1970; the cost is cost_high * 2^32 + cost_low, so that no sum of it overflows.
+-- Sums of the entries of a block of series (128 of them: id / 128) in an hour, a day (24 hours) or a week (168 hours,
+-- from Monday). start counts hours since 1970; sums holds nine numbers for each series, see ledger_sums.rs. With a
+-- rowid, since a row of a table without one has no room for so long a value.
 CREATE TABLE ledger_rollups (
     tenant_id INTEGER NOT NULL,
     hours INTEGER NOT NULL,
     start INTEGER NOT NULL,
-    series_id INTEGER NOT NULL,
-    entries INTEGER NOT NULL,
-    input INTEGER NOT NULL,
-    output INTEGER NOT NULL,
-    cache_read INTEGER NOT NULL,
-    cache_write INTEGER NOT NULL,
-    reasoning INTEGER NOT NULL,
-    cost_high INTEGER NOT NULL,
-    cost_low INTEGER NOT NULL,
-    unpriced INTEGER NOT NULL,
-    PRIMARY KEY (tenant_id, hours, start, series_id),
+    block INTEGER NOT NULL,
+    sums BLOB NOT NULL,
+    PRIMARY KEY (tenant_id, hours, start, block),
     FOREIGN KEY (tenant_id) REFERENCES ledger_heads (tenant_id) ON DELETE CASCADE
-) STRICT, WITHOUT ROWID;
+) STRICT;
 
 -- What may be spent in a period.
 CREATE TABLE budgets (

@@ -12,7 +12,7 @@ use super::{
     fixtures::{object, race},
     support::all_pages,
 };
-use crate::TenantStore;
+use crate::{TenantStore, Value};
 
 fn dollars(text: &str) -> Money {
     text.parse().expect("dollars")
@@ -341,18 +341,27 @@ pub async fn a_rebuild_gives_the_same_and_mends_roll_ups(home: &Home) {
     ledger.log_many((0..800).map(|_| chooser.entry()).collect()).await.expect("logged");
     ledger.roll_up().await.expect("moved");
     let rollups = async || {
-        let sql =
-            "SELECT hours, start, series_id, entries, input, output, cache_read, cache_write, reasoning, cost_high,
-                       cost_low, unpriced FROM ledger_rollups WHERE tenant_id = $1 ORDER BY hours, start, series_id";
+        let sql = "SELECT hours, start, block, sums FROM ledger_rollups WHERE tenant_id = $1 ORDER BY 1, 2, 3";
         home.store.fetch_all(sql, &[home.tenant.id().into()]).await.expect("read")
     };
     let before = rollups().await;
     assert_eq!(ledger.rebuild().await.expect("rebuilt"), 800);
     assert_eq!(rollups().await, before);
     let params = [home.tenant.id().into()];
-    let damage = "UPDATE ledger_rollups SET input = input + 1 WHERE tenant_id = $1 AND hours = 24";
-    assert!(home.store.execute(damage, &params).await.expect("damaged") > 0);
+    let damage = async |sums: Vec<u8>| {
+        let damage = "UPDATE ledger_rollups SET sums = $2 WHERE tenant_id = $1 AND hours = 24";
+        let params = [home.tenant.id().into(), Value::Bytes(sums)];
+        assert!(home.store.execute(damage, &params).await.expect("damaged") > 0);
+    };
+    // Place 1, one sum of one byte: an entry.
+    damage(vec![1, 1, 0, 0, 0, 0, 1]).await;
     assert!(!differences(&home.tenant).await.is_empty(), "the check notices damage");
+    damage(vec![1, 1]).await;
+    let unreadable = ledger.statistics(&LedgerStatisticsRequest::by(&[LedgerDimension::Day])).await;
+    assert!(
+        matches!(&unreadable, Err(Error::Database { message, .. }) if message.contains("rebuild")),
+        "{unreadable:?}"
+    );
     ledger.rebuild().await.expect("rebuilt");
     assert_eq!(rollups().await, before);
     let lost = "DELETE FROM ledger_rollups WHERE tenant_id = $1";

@@ -9,7 +9,6 @@ mod config;
 mod dedicated;
 mod fragments;
 mod gauges;
-mod groups;
 mod log;
 mod postgres;
 mod row;
@@ -30,7 +29,6 @@ pub use transaction::Tx;
 pub use value::Value;
 
 pub(crate) use dedicated::Dedicated;
-pub(crate) use groups::{Group, SUMS};
 pub(crate) use row::{ColumnRef, FromColumn, FromRow, RowRef, from_column_words};
 use sql::PostgresAppend;
 pub(crate) use sql::{AppendSql, BatchSql, Dialect, Last, RowSql, Then};

@@ -662,7 +662,7 @@ impl Spending {
 pub(super) async fn spend(
     executor: &Executor,
     tenant: TenantId,
-    entries: &[LedgerEntry],
+    entries: &[&LedgerEntry],
     now: Timestamp,
 ) -> Result<()> {
     // Reservations before budgets, as in settling.

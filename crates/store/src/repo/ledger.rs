@@ -158,20 +158,19 @@ impl Ledger<'_> {
     }
 
     async fn log_checked(&self, new: Vec<NewLedgerEntry>) -> Result<Vec<LedgerEntry>> {
-        let entries = self.priced(new).await?;
+        let mut entries = self.priced(new).await?;
         let mut first: HashMap<&str, usize> = HashMap::new();
-        let repeats = |entry: &LedgerEntry| entry.request_id.is_some();
         // For each entry the place of the one that answers for it: its own, or that of an earlier one of the batch.
         let mut places = Vec::with_capacity(entries.len());
         for (place, entry) in entries.iter().enumerate() {
             let first = entry.request_id.as_deref().map_or(place, |id| *first.entry(id).or_insert(place));
             places.push(first);
         }
-        let mut answers: Vec<Option<LedgerEntry>> = vec![None; entries.len()];
+        let mut known: HashMap<usize, LedgerEntry> = HashMap::new();
         for attempt in 1.. {
-            let wanted = |place: usize| places[place] == place && answers[place].is_none();
-            let fresh: Vec<LedgerEntry> =
-                (0..entries.len()).filter(|place| wanted(*place)).map(|place| entries[place].clone()).collect();
+            let wanted = |place: usize| places[place] == place && !known.contains_key(&place);
+            let fresh: Vec<&LedgerEntry> =
+                entries.iter().enumerate().filter(|(place, _)| wanted(*place)).map(|(_, entry)| entry).collect();
             let Err(error) = self.write(&fresh).await else {
                 rollups::after_log(self.0, fresh.len()).await;
                 break;
@@ -185,14 +184,22 @@ impl Ledger<'_> {
                 return Err(explain(&self.0.executor, &TABLE, &params![self.0.tenant], &[], error).await);
             }
             for (place, entry) in entries.iter().enumerate() {
-                if places[place] == place && answers[place].is_none() && repeats(entry) && code == "23505" {
-                    let params = params![self.0.tenant, entry.request_id.clone()];
-                    answers[place] = self.0.executor.fetch_optional(&GET_BY_REQUEST, &params).await?;
+                let Some(request) = &entry.request_id else { continue };
+                if code == "23505" && places[place] == place && !known.contains_key(&place) {
+                    let params = params![self.0.tenant, request.as_str()];
+                    known.extend(
+                        self.0.executor.fetch_optional(&GET_BY_REQUEST, &params).await?.map(|found| (place, found)),
+                    );
                 }
             }
         }
-        let answer = |place: &usize| answers[*place].clone().unwrap_or_else(|| entries[*place].clone());
-        Ok(places.iter().map(answer).collect())
+        for (place, found) in known {
+            entries[place] = found;
+        }
+        if places.iter().enumerate().all(|(place, first)| place == *first) {
+            return Ok(entries);
+        }
+        Ok(places.into_iter().map(|place| entries[place].clone()).collect())
     }
 
     /// The entries as they will be stored.
@@ -236,14 +243,16 @@ impl Ledger<'_> {
     }
 
     /// Writes entries, their sums, and what budgets have to know, all in one transaction.
-    async fn write(&self, entries: &[LedgerEntry]) -> Result<()> {
+    async fn write(&self, entries: &[&LedgerEntry]) -> Result<()> {
         if entries.is_empty() {
             return Ok(());
         }
         let (tenant, now) = (self.0.tenant, self.0.now());
         let write = |executor: Executor| async move {
             rollups::ensure_head(&executor, tenant).await?;
-            executor.batch::<(i64,)>(&INSERT, &params![tenant], entries.iter().map(row_of).collect()).await?;
+            executor
+                .batch::<(i64,)>(&INSERT, &params![tenant], entries.iter().map(|entry| row_of(entry)).collect())
+                .await?;
             for batch in entries.chunks(ENTRIES_A_BATCH) {
                 rollups::add_to_tail(&executor, tenant, batch).await?;
             }
@@ -356,7 +365,9 @@ fn row_of(entry: &LedgerEntry) -> Vec<Value> {
 }
 
 /// The costs of entries by what they settle: for [`budgets::spend`].
-pub(super) fn by_reservation(entries: &[LedgerEntry]) -> BTreeMap<agentkeep_core::ReservationId, Vec<&LedgerEntry>> {
+pub(super) fn by_reservation<'a>(
+    entries: &[&'a LedgerEntry],
+) -> BTreeMap<agentkeep_core::ReservationId, Vec<&'a LedgerEntry>> {
     let mut reservations: BTreeMap<_, Vec<&LedgerEntry>> = BTreeMap::new();
     for entry in entries {
         if let Some(id) = entry.reservation_id {

@@ -7,13 +7,16 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use agentkeep_core::{Error, LedgerEntry, MoneyTotal, Result, TenantId, Timestamp, TokenCounts, TokenScope};
+use agentkeep_core::{Error, LedgerEntry, Result, TenantId, Timestamp, TokenScope};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use super::table::params;
+use super::{
+    ledger_sums::{BLOCK, Sums, pack, unpack},
+    table::params,
+};
 use crate::{
-    engine::{BatchSql, Executor, FromRow, RowRef, SUMS, Sql},
+    engine::{BatchSql, Executor, FromRow, RowRef, Sql, Value},
     store::TenantStore,
 };
 
@@ -54,47 +57,6 @@ impl Level {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Series(pub TokenScope, pub String, pub String, pub i64);
 
-/// Sums of entries: how many, the tokens of each kind, the cost in units of 2^32 and the rest, and how many have no
-/// known cost.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Sums(pub [i64; SUMS]);
-
-impl Sums {
-    fn of(entry: &LedgerEntry) -> Self {
-        let TokenCounts { input, output, cache_read, cache_write, reasoning } = entry.tokens;
-        let cost = entry.cost.map_or(0, agentkeep_core::Money::units);
-        let unpriced = i64::from(entry.cost.is_none());
-        Self([1, input, output, cache_read, cache_write, reasoning, cost >> 32, cost & 0xffff_ffff, unpriced])
-    }
-
-    pub(super) fn add(&mut self, other: &Self, sign: i64) -> Result<()> {
-        for (sum, more) in self.0.iter_mut().zip(other.0) {
-            *sum = sum.checked_add(sign * more).ok_or_else(|| Error::Database {
-                code: Some("22003".into()),
-                message: "a sum of the ledger does not fit 64 bits".into(),
-            })?;
-        }
-        Ok(())
-    }
-
-    pub(super) fn entries(&self) -> i64 {
-        self.0[0]
-    }
-
-    pub(super) fn tokens(&self) -> TokenCounts {
-        let [_, input, output, cache_read, cache_write, reasoning, ..] = self.0;
-        TokenCounts { input, output, cache_read, cache_write, reasoning }
-    }
-
-    pub(super) fn cost(&self) -> MoneyTotal {
-        MoneyTotal::from_units((i128::from(self.0[6]) << 32) + i128::from(self.0[7]))
-    }
-
-    pub(super) fn unpriced(&self) -> i64 {
-        self.0[8]
-    }
-}
-
 /// The sums of a batch by series and hour, as a row of the tail holds them.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Batch {
@@ -104,21 +66,17 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    pub(super) fn of(entries: &[LedgerEntry]) -> Result<Self> {
+    pub(super) fn of(entries: &[&LedgerEntry]) -> Result<Self> {
         let mut batch = Self::default();
-        let mut series: HashMap<Series, usize> = HashMap::new();
+        let mut series: HashMap<(TokenScope, &str, &str, i64), usize> = HashMap::new();
         let mut places: HashMap<(usize, i64), usize> = HashMap::new();
         for entry in entries {
-            let key = Series(
-                entry.scope,
-                entry.provider.clone(),
-                entry.model.clone().unwrap_or_default(),
-                entry.agent_id.map_or(0, |id| id.0),
-            );
+            let model = entry.model.as_deref().unwrap_or_default();
+            let agent = entry.agent_id.map_or(0, |id| id.0);
             let next = series.len();
-            let place = *series.entry(key.clone()).or_insert(next);
+            let place = *series.entry((entry.scope, entry.provider.as_str(), model, agent)).or_insert(next);
             if place == batch.series.len() {
-                batch.series.push(key);
+                batch.series.push(Series(entry.scope, entry.provider.clone(), model.to_owned(), agent));
             }
             let hour = entry.created_at.as_micros() / HOUR;
             let sum = *places.entry((place, hour)).or_insert(batch.sums.len());
@@ -155,6 +113,18 @@ pub(super) struct Outside {
     /// Sums of the entries themselves, of the ranges that were asked for, by hour and series.
     pub raw: Vec<(i64, Series, Sums)>,
 }
+
+/// Entries that are summed one by one: from a time on, before another, and added or, with a sign of -1, taken away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Range {
+    pub from: Timestamp,
+    pub to: Timestamp,
+    pub sign: i64,
+}
+
+/// What stands for the version in a row of sums of entries.
+const ADDED: i64 = -1;
+const TAKEN_AWAY: i64 = -2;
 
 /// A row of the statement that reads both.
 struct OutsideRow {
@@ -213,35 +183,22 @@ static CREATE_SERIES: BatchSql = BatchSql::new(
     "INSERT INTO ledger_series (tenant_id, id, scope, provider, model, agent_id) VALUES ($1, $2, $3, $4, $5, $6)",
 );
 
-macro_rules! added {
-    ($start:literal, $rows:literal) => {
-        concat!(
-            $start,
-            " (tenant_id, hours, start, series_id, entries, input, output, cache_read, cache_write, reasoning,
-                  cost_high, cost_low, unpriced) ",
-            $rows,
-            " ON CONFLICT (tenant_id, hours, start, series_id) DO UPDATE SET
-                  entries = r.entries + excluded.entries, input = r.input + excluded.input,
-                  output = r.output + excluded.output, cache_read = r.cache_read + excluded.cache_read,
-                  cache_write = r.cache_write + excluded.cache_write, reasoning = r.reasoning + excluded.reasoning,
-                  cost_high = r.cost_high + excluded.cost_high, cost_low = r.cost_low + excluded.cost_low,
-                  unpriced = r.unpriced + excluded.unpriced"
-        )
-    };
-}
-
 // As above.
-static ADD: BatchSql = BatchSql::new(
-    added!(
-        "INSERT INTO ledger_rollups AS r",
-        "SELECT $1, n.hours, n.start, n.series_id, n.entries, n.input, n.output, n.cache_read, n.cache_write,
-             n.reasoning, n.cost_high, n.cost_low, n.unpriced
-         FROM unnest($2::int8[], $3::int8[], $4::int8[], $5::int8[], $6::int8[], $7::int8[], $8::int8[], $9::int8[],
-                 $10::int8[], $11::int8[], $12::int8[], $13::int8[])
-             AS n (hours, start, series_id, entries, input, output, cache_read, cache_write, reasoning, cost_high,
-                 cost_low, unpriced)"
-    ),
-    added!("INSERT INTO ledger_rollups AS r", "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"),
+static READ: BatchSql = BatchSql::new(
+    "SELECT r.hours, r.start, r.block, r.sums
+     FROM unnest($2::int8[], $3::int8[], $4::int8[]) AS n (hours, start, block)
+         JOIN ledger_rollups r
+             ON r.tenant_id = $1 AND r.hours = n.hours AND r.start = n.start AND r.block = n.block",
+    "SELECT hours, start, block, sums FROM ledger_rollups
+     WHERE tenant_id = $1 AND hours = $2 AND start = $3 AND block = $4",
+);
+static WRITE: BatchSql = BatchSql::new(
+    "INSERT INTO ledger_rollups (tenant_id, hours, start, block, sums)
+     SELECT $1, n.hours, n.start, n.block, n.sums
+     FROM unnest($2::int8[], $3::int8[], $4::int8[], $5::bytea[]) AS n (hours, start, block, sums)
+     ON CONFLICT (tenant_id, hours, start, block) DO UPDATE SET sums = excluded.sums",
+    "INSERT INTO ledger_rollups (tenant_id, hours, start, block, sums) VALUES ($1, $2, $3, $4, $5)
+     ON CONFLICT (tenant_id, hours, start, block) DO UPDATE SET sums = excluded.sums",
 );
 static CLEAR: Sql = Sql::both(
     "DELETE FROM ledger_rollups WHERE tenant_id = $1 AND hours IN (1, 24, 168) AND start >= $2 AND start < $3",
@@ -277,7 +234,7 @@ pub(super) static FIXED: &[&Sql] = &[
 
 /// Every batch of this file.
 #[cfg(any(test, feature = "conformance"))]
-pub(super) static BATCHES: &[&BatchSql] = &[&CREATE_SERIES, &ADD];
+pub(super) static BATCHES: &[&BatchSql] = &[&CREATE_SERIES, &READ, &WRITE];
 
 /// Makes the tenant's head if it has none.
 pub(super) async fn ensure_head(executor: &Executor, tenant: TenantId) -> Result<()> {
@@ -291,7 +248,7 @@ pub(super) async fn lock_out_writers(executor: &Executor, tenant: TenantId) -> R
 }
 
 /// Writes the sums of a batch into the tail; its first entry names it.
-pub(super) async fn add_to_tail(executor: &Executor, tenant: TenantId, entries: &[LedgerEntry]) -> Result<()> {
+pub(super) async fn add_to_tail(executor: &Executor, tenant: TenantId, entries: &[&LedgerEntry]) -> Result<()> {
     let Some(first) = entries.first() else { return Ok(()) };
     let params = params![tenant, first.id, entries.len() as i64, Batch::of(entries)?.to_text()?];
     executor.execute(&ADD_TO_TAIL, &params).await.map(|_| ())
@@ -313,21 +270,18 @@ pub(super) async fn series(executor: &Executor, tenant: TenantId) -> Result<Vec<
 
 /// Reads the tail, and sums the entries of the ranges of time themselves, in one statement: at one moment. `None`
 /// when nothing was ever logged.
-pub(super) async fn outside(
-    executor: &Executor,
-    tenant: TenantId,
-    ranges: &[(Timestamp, Timestamp)],
-) -> Result<Option<Outside>> {
+pub(super) async fn outside(executor: &Executor, tenant: TenantId, ranges: &[Range]) -> Result<Option<Outside>> {
     let hour = executor.dialect().hours_since_1970("created_at");
     let mut params = params![tenant].to_vec();
     let mut text = "SELECT h.version, t.sums, CAST(0 AS int8), '', '', '', CAST(0 AS int8), 0, 0, 0, 0, 0, 0, 0, 0, 0
         FROM ledger_heads h LEFT JOIN ledger_tail t ON t.tenant_id = $1 WHERE h.tenant_id = $1"
         .to_owned();
-    for (from, to) in ranges {
+    for Range { from, to, sign } in ranges {
         let first = params.len() + 1;
         params.extend(params![*from, *to]);
+        let mark = if *sign < 0 { TAKEN_AWAY } else { ADDED };
         text.push_str(&format!(
-            " UNION ALL SELECT -1, NULL, {hour}, scope, provider, COALESCE(model, ''), COALESCE(agent_id, 0), {RAW_SUMS}
+            " UNION ALL SELECT {mark}, NULL, {hour}, scope, provider, COALESCE(model, ''), COALESCE(agent_id, 0), {RAW_SUMS}
              FROM ledger WHERE tenant_id = $1 AND created_at >= ${first} AND created_at < ${}
              GROUP BY 3, 4, 5, 6, 7",
             first + 1
@@ -336,8 +290,11 @@ pub(super) async fn outside(
     let mut found: Option<Outside> = None;
     let mut raw = Vec::new();
     for row in executor.fetch_all::<OutsideRow>(&Sql::assembled(text), &params).await? {
+        let (hour, series, sums) = row.raw;
         if row.version < 0 {
-            raw.push(row.raw);
+            let mut signed = Sums::default();
+            signed.add(&sums, if row.version == TAKEN_AWAY { -1 } else { 1 })?;
+            raw.push((hour, series, signed));
             continue;
         }
         let outside = found.get_or_insert_with(|| Outside { version: row.version, tail: Vec::new(), raw: Vec::new() });
@@ -365,15 +322,20 @@ pub(super) async fn step(store: &TenantStore) -> Result<i64> {
         // Another step may have been at work while this one waited for the lock.
         let Some(last) = first_rows(&executor, tenant).await? else { return Ok(0) };
         let taken: Vec<(String,)> = executor.fetch_all(&TAKE_FROM_TAIL, &params![tenant, last]).await?;
-        let mut sums: HashMap<(Series, i64), Sums> = HashMap::new();
+        let mut names = Names::read(&executor, tenant, last_series).await?;
+        let mut sums: HashMap<(i64, i64), Sums> = HashMap::new();
         let mut entries = 0;
         for (text,) in taken {
-            for (series, hour, more) in Batch::read(&text)?.each() {
+            let batch = Batch::read(&text)?;
+            let ids: Vec<i64> = batch.series.iter().map(|series| names.id(series)).collect();
+            for (place, hour, more) in &batch.sums {
+                let Some(id) = ids.get(*place) else { continue };
                 entries += more.entries();
-                sums.entry((series.clone(), hour)).or_default().add(more, 1)?;
+                sums.entry((*hour, *id)).or_default().add(more, 1)?;
             }
         }
-        add(&executor, tenant, last_series, sums).await?;
+        names.write_new(&executor, tenant).await?;
+        add(&executor, tenant, &sums).await?;
         Ok(entries)
     };
     store.executor.transaction(step).await
@@ -394,39 +356,82 @@ async fn first_rows(executor: &Executor, tenant: TenantId) -> Result<Option<uuid
     Ok(last)
 }
 
-/// Adds sums by series and hour to the roll-ups of every level. The head is locked.
-async fn add(
-    executor: &Executor,
-    tenant: TenantId,
-    last_series: i64,
-    sums: HashMap<(Series, i64), Sums>,
-) -> Result<()> {
-    let mut ids: HashMap<Series, i64> =
-        series(executor, tenant).await?.into_iter().map(|(id, series)| (series, id)).collect();
-    let (mut next, mut new) = (last_series, Vec::new());
+/// The ids of series. The head is locked.
+struct Names {
+    ids: HashMap<Series, i64>,
+    last: i64,
+    new: Vec<Vec<Value>>,
+}
+
+impl Names {
+    async fn read(executor: &Executor, tenant: TenantId, last: i64) -> Result<Self> {
+        let ids = series(executor, tenant).await?.into_iter().map(|(id, series)| (series, id)).collect();
+        Ok(Self { ids, last, new: Vec::new() })
+    }
+
+    /// The id of a series, a new one if it has none.
+    fn id(&mut self, series: &Series) -> i64 {
+        if let Some(id) = self.ids.get(series) {
+            return *id;
+        }
+        self.last += 1;
+        let Series(scope, provider, model, agent) = series;
+        self.new.push(params![self.last, *scope, provider.as_str(), model.as_str(), *agent].to_vec());
+        self.ids.insert(series.clone(), self.last);
+        self.last
+    }
+
+    async fn write_new(self, executor: &Executor, tenant: TenantId) -> Result<()> {
+        if self.new.is_empty() {
+            return Ok(());
+        }
+        executor.batch::<(i64,)>(&CREATE_SERIES, &params![tenant], self.new).await?;
+        executor.execute(&COUNT_SERIES, &params![tenant, self.last]).await.map(|_| ())
+    }
+}
+
+/// A row of the roll-ups: hours, start, block.
+type Place = (i64, i64, i64);
+
+/// Rows that are read and written at a time.
+const ROWS_AT_ONCE: usize = 500;
+
+/// The block of a series, and its place in it.
+pub(super) const fn block_of(id: i64) -> (i64, usize) {
+    (id.div_euclid(BLOCK as i64), id.rem_euclid(BLOCK as i64) as usize)
+}
+
+/// Adds sums by hour and series to the roll-ups of every level. The head is locked.
+async fn add(executor: &Executor, tenant: TenantId, sums: &HashMap<(i64, i64), Sums>) -> Result<()> {
     // Ordered, so that every level is written from its beginning to its end.
-    let mut nodes: BTreeMap<(i64, i64, i64), Sums> = BTreeMap::new();
-    for ((series, hour), more) in sums {
-        let id = *ids.entry(series).or_insert_with_key(|series| {
-            next += 1;
-            let Series(scope, provider, model, agent) = series;
-            new.push(params![next, *scope, provider.as_str(), model.as_str(), *agent].to_vec());
-            next
-        });
+    let mut rows: BTreeMap<Place, Vec<(usize, &Sums)>> = BTreeMap::new();
+    for ((hour, id), sums) in sums {
+        let (block, place) = block_of(*id);
         for level in [HOURS, DAYS, WEEKS] {
-            nodes.entry((level.hours, level.start(hour), id)).or_default().add(&more, 1)?;
+            rows.entry((level.hours, level.start(*hour), block)).or_default().push((place, sums));
         }
     }
-    if next > last_series {
-        executor.batch::<(i64,)>(&CREATE_SERIES, &params![tenant], new).await?;
-        executor.execute(&COUNT_SERIES, &params![tenant, next]).await?;
+    let rows: Vec<(Place, Vec<(usize, &Sums)>)> = rows.into_iter().collect();
+    for rows in rows.chunks(ROWS_AT_ONCE) {
+        let keys = rows.iter().map(|((hours, start, block), _)| params![*hours, *start, *block].to_vec()).collect();
+        let found: Vec<(i64, i64, i64, Vec<u8>)> = executor.batch(&READ, &params![tenant], keys).await?;
+        let found: HashMap<Place, Vec<u8>> =
+            found.into_iter().map(|(hours, start, block, sums)| ((hours, start, block), sums)).collect();
+        let mut written = Vec::with_capacity(rows.len());
+        for (place, more) in rows {
+            let mut sums = [Sums::default(); BLOCK];
+            if let Some(packed) = found.get(place) {
+                unpack(packed, |index, held| sums[index].add(held, 1))?;
+            }
+            for (index, more) in more {
+                sums[*index].add(more, 1)?;
+            }
+            let (hours, start, block) = *place;
+            written.push(params![hours, start, block, pack(&sums)].to_vec());
+        }
+        executor.batch::<(i64,)>(&WRITE, &params![tenant], written).await?;
     }
-    let rows = nodes.into_iter().filter(|(_, sums)| sums.entries() != 0).map(|((hours, start, id), sums)| {
-        let mut row = params![hours, start, id].to_vec();
-        row.extend(sums.0.map(crate::engine::Value::I64));
-        row
-    });
-    executor.batch::<(i64,)>(&ADD, &params![tenant], rows.collect()).await.map(|_| ())
+    Ok(())
 }
 
 /// How long the tail is, in entries; rows of few entries count more.
@@ -559,22 +564,24 @@ async fn rebuild_week(store: &TenantStore, start: i64) -> Result<i64> {
             return Ok(0);
         };
         let end = start + WEEKS.hours;
-        let range = (hour_time(start.max(0)), hour_time(end));
+        let range = Range { from: hour_time(start.max(0)), to: hour_time(end), sign: 1 };
         let Some(outside) = outside(&executor, tenant, &[range]).await? else { return Ok(0) };
-        let mut sums: HashMap<(Series, i64), Sums> = HashMap::new();
-        for (hour, series, more) in outside.raw {
-            sums.entry((series, hour)).or_default().add(&more, 1)?;
+        let mut names = Names::read(&executor, tenant, last_series).await?;
+        let mut sums: HashMap<(i64, i64), Sums> = HashMap::new();
+        for (hour, series, more) in &outside.raw {
+            sums.entry((*hour, names.id(series))).or_default().add(more, 1)?;
         }
         // What the tail holds was read at the same moment, and stays there while the head is locked.
         for (series, hour, more) in outside.tail.iter().flat_map(Batch::each) {
             if (start..end).contains(&hour) {
-                sums.entry((series.clone(), hour)).or_default().add(more, -1)?;
+                sums.entry((hour, names.id(series))).or_default().add(more, -1)?;
             }
         }
         executor.execute(&CLEAR, &params![tenant, start, end]).await?;
         sums.retain(|_, sums| sums.entries() != 0);
         let entries = sums.values().map(Sums::entries).sum();
-        add(&executor, tenant, last_series, sums).await?;
+        names.write_new(&executor, tenant).await?;
+        add(&executor, tenant, &sums).await?;
         Ok(entries)
     };
     store.executor.transaction(rebuild).await

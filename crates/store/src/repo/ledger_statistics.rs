@@ -8,11 +8,12 @@ use agentkeep_core::{
 };
 
 use super::{
-    ledger_rollups::{self as rollups, DAYS, HOUR, HOURS, Level, RAW_SUMS, Series, Sums, WEEKS, hour_time},
+    ledger_rollups::{self as rollups, DAYS, HOUR, HOURS, Level, RAW_SUMS, Range, Series, WEEKS, hour_time},
+    ledger_sums::{BLOCK, Sums, unpack},
     table::params,
 };
 use crate::{
-    engine::{Executor, FromRow, Group, RowRef, Sql, Value},
+    engine::{Executor, FromRow, RowRef, Sql, Value},
     store::TenantStore,
 };
 
@@ -72,26 +73,76 @@ struct Groups<'a> {
 
 impl Groups<'_> {
     fn add(&mut self, hour: i64, series: &Series, sums: &Sums) -> Result<()> {
+        match self.key(hour, series) {
+            Some(key) => self.sums.entry(key).or_default().add(sums, 1),
+            None => Ok(()),
+        }
+    }
+
+    /// The group of a series in an hour; `None` when it is not asked for.
+    fn key(&self, hour: i64, series: &Series) -> Option<Key> {
         let request = self.request;
         let Series(scope, provider, model, agent) = series;
         let fits = request.scope.is_none_or(|wanted| wanted == *scope)
             && request.provider.as_ref().is_none_or(|wanted| wanted == provider)
             && request.model.as_ref().is_none_or(|wanted| wanted == model)
             && request.agent_id.is_none_or(|wanted| wanted.0 == *agent);
-        if !fits {
-            return Ok(());
-        }
         let has = |dimension| request.has(dimension);
-        let key = (
-            self.start(hour),
-            has(LedgerDimension::Scope).then_some(*scope),
-            has(LedgerDimension::Provider).then(|| provider.clone()),
-            (has(LedgerDimension::Model) && !model.is_empty()).then(|| model.clone()),
-            (has(LedgerDimension::Agent) && *agent != 0).then_some(AgentId(*agent)),
-            None,
-            None,
-        );
-        self.sums.entry(key).or_default().add(sums, 1)
+        fits.then(|| {
+            (
+                self.start(hour),
+                has(LedgerDimension::Scope).then_some(*scope),
+                has(LedgerDimension::Provider).then(|| provider.clone()),
+                (has(LedgerDimension::Model) && !model.is_empty()).then(|| model.clone()),
+                (has(LedgerDimension::Agent) && *agent != 0).then_some(AgentId(*agent)),
+                None,
+                None,
+            )
+        })
+    }
+
+    /// Adds rows of the roll-ups. They are summed by number first: there are many more sums in them than groups, and
+    /// a group's key is expensive.
+    fn add_blocks(&mut self, mut blocks: Vec<Block>, series: &[(i64, Series)]) -> Result<()> {
+        let mut numbers: HashMap<Key, usize> = HashMap::new();
+        // A series of each group, and the group of each series by its id.
+        let mut groups: Vec<&Series> = Vec::new();
+        let mut of_series: Vec<Member> = Vec::new();
+        for (id, series) in series {
+            let (block, place) = rollups::block_of(*id);
+            let index = usize::try_from(block).unwrap_or_default() * BLOCK + place;
+            if of_series.len() <= index {
+                of_series.resize(index + 1, Member::Unknown);
+            }
+            of_series[index] = self.key(0, series).map_or(Member::OfNone, |key| {
+                let next = groups.len();
+                let number = *numbers.entry(key).or_insert(next);
+                if number == next {
+                    groups.push(series);
+                }
+                Member::Of(number)
+            });
+        }
+        blocks.sort_unstable_by_key(|block| block.hour);
+        let mut sums = vec![Sums::default(); groups.len()];
+        for blocks in blocks.chunk_by(|one, next| one.hour == next.hour) {
+            let mut hour = 0;
+            for block in blocks {
+                hour = block.hour;
+                let first = usize::try_from(block.number).unwrap_or(usize::MAX).saturating_mul(BLOCK);
+                unpack(&block.sums, |place, more| match of_series.get(first.saturating_add(place)) {
+                    Some(Member::Of(group)) => sums[*group].add(more, block.sign),
+                    Some(Member::OfNone) => Ok(()),
+                    Some(Member::Unknown) | None => Err(Error::database("a series of the ledger is missing")),
+                })?;
+            }
+            for (sums, series) in sums.iter_mut().zip(&groups) {
+                if !sums.is_zero() {
+                    self.add(hour, series, &std::mem::take(sums))?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The start of the group's time that an hour belongs to.
@@ -124,36 +175,73 @@ impl Groups<'_> {
     }
 }
 
-/// The range of time in three parts: hours that lie whole in it, and what is before and behind them.
+/// The group of a series.
+#[derive(Debug, Clone, Copy)]
+enum Member {
+    /// There is no such series.
+    Unknown,
+    /// It is not asked for.
+    OfNone,
+    Of(usize),
+}
+
+/// A row of the roll-ups: its sums count in the group of an hour, added or taken away.
+struct Block {
+    sign: i64,
+    hour: i64,
+    number: i64,
+    sums: Vec<u8>,
+}
+
+impl FromRow for Block {
+    fn from_row(row: &RowRef<'_>) -> Result<Self> {
+        Ok(Self { sign: row.get(0)?, hour: row.get(1)?, number: row.get(2)?, sums: row.get(3)? })
+    }
+}
+
+/// The range of time in parts: hours as the roll-ups know them, and entries before and behind them that are added, or
+/// taken away again where an hour is wanted for the greater part.
+#[derive(Debug, PartialEq)]
 struct Parts {
-    /// The first whole hour, and the first one behind; `None` for an end that is open.
+    /// The first hour, and the first one behind; `None` for an end that is open.
     hours: Option<(i64, Option<i64>)>,
-    edges: Vec<(Timestamp, Timestamp)>,
+    edges: Vec<Range>,
 }
 
 impl Parts {
     fn of(from: Option<Timestamp>, to: Option<Timestamp>) -> Self {
         let start = from.map_or(0, |from| from.as_micros().max(0));
-        let first = (start + HOUR - 1) / HOUR;
-        let last = to.map(|to| to.as_micros().max(0) / HOUR);
-        let time = |micros| Timestamp::from_micros(micros).unwrap_or(Timestamp::MAX);
-        match (to, last) {
-            // Both lie in the same hour.
-            (Some(to), Some(last)) if last < first => Self { hours: None, edges: vec![(time(start), to)] },
-            _ => {
-                let mut edges = Vec::new();
-                if start < first * HOUR {
-                    edges.push((time(start), hour_time(first)));
-                }
-                if let (Some(to), Some(last)) = (to, last)
-                    && to.as_micros() > last * HOUR
-                {
-                    edges.push((hour_time(last), to));
-                }
-                Self { hours: Some((first, last)), edges }
+        let end = to.map(|to| to.as_micros().max(0));
+        let mut edges = Vec::new();
+        let mut edge = |from: i64, to: i64, sign: i64| {
+            let time = |micros| Timestamp::from_micros(micros).unwrap_or(Timestamp::MAX);
+            if from < to {
+                edges.push(Range { from: time(from), to: time(to), sign });
             }
+        };
+        if let Some(end) = end
+            && end / HOUR == start / HOUR
+        {
+            edge(start, end, 1);
+            return Self { hours: None, edges };
         }
+        let first = nearest_hour(start);
+        edge(start, first * HOUR, 1);
+        edge(first * HOUR, start, -1);
+        let last = end.map(|end| {
+            let last = nearest_hour(end);
+            edge(last * HOUR, end, 1);
+            edge(end, last * HOUR, -1);
+            last
+        });
+        Self { hours: Some((first, last)), edges }
     }
+}
+
+/// The hour that begins nearest to a time; none that begins when time has ended.
+fn nearest_hour(micros: i64) -> i64 {
+    let hour = micros / HOUR;
+    if micros % HOUR > HOUR / 2 && (hour + 1) * HOUR <= Timestamp::MAX.as_micros() { hour + 1 } else { hour }
 }
 
 /// Statistics from the roll-ups, what is not in them yet, and the entries of hours that are not wanted whole. `None`
@@ -179,13 +267,8 @@ async fn of_rollups(
         }
         let (select, params) = select(request, tenant.into(), first, last);
         if !select.is_empty() {
-            let sums = executor.sum_groups(&select, &params).await?;
-            let series: HashMap<i64, Series> = rollups::series(executor, tenant).await?.into_iter().collect();
-            for Group { keys: [id, hour], sums } in sums {
-                let series = series.get(&id);
-                let series = series.ok_or_else(|| Error::database(format!("series {id} of the ledger is missing")))?;
-                groups.add(hour, series, &Sums(sums))?;
-            }
+            let blocks = executor.fetch_all(&Sql::assembled(select), &params).await?;
+            groups.add_blocks(blocks, &rollups::series(executor, tenant).await?)?;
         }
     }
     if rollups::version(executor, tenant).await? != Some(outside.version) {
@@ -194,7 +277,7 @@ async fn of_rollups(
     Ok(Some(groups.finish()))
 }
 
-/// The statement that reads the roll-ups of whole hours: a row for each, with its series and the hour of its group.
+/// The statement that reads the roll-ups of whole hours: a row for each [`Block`].
 fn select(request: &LedgerStatisticsRequest, tenant: Value, first: i64, last: Option<i64>) -> (String, Vec<Value>) {
     let (levels, hour): (&[Level], _) = if request.has(LedgerDimension::Hour) {
         (&[HOURS], "start")
@@ -205,7 +288,7 @@ fn select(request: &LedgerStatisticsRequest, tenant: Value, first: i64, last: Op
     };
     let mut params = vec![tenant];
     let selects = cover(levels, first, last).into_iter().map(|part| {
-        let sign = if part.added { "" } else { "-" };
+        let sign = if part.added { 1 } else { -1 };
         params.extend(params![part.level.hours, part.from]);
         let from = params.len();
         let end = part.to.map(|to| {
@@ -213,9 +296,8 @@ fn select(request: &LedgerStatisticsRequest, tenant: Value, first: i64, last: Op
             format!(" AND start < ${}", params.len())
         });
         format!(
-            "SELECT series_id, {hour}, {sign}entries, {sign}input, {sign}output, {sign}cache_read, {sign}cache_write, \
-             {sign}reasoning, {sign}cost_high, {sign}cost_low, {sign}unpriced FROM ledger_rollups \
-             WHERE tenant_id = $1 AND hours = ${} AND start >= ${from}{}",
+            "SELECT {sign}, {hour}, block, sums FROM ledger_rollups WHERE tenant_id = $1 AND hours = ${} AND start >= \
+             ${from}{}",
             from - 1,
             end.unwrap_or_default()
         )
@@ -405,18 +487,32 @@ mod tests {
         fn the_parts_of_a_range_are_the_range(from in 0_i64..5 * HOUR, length in 0_i64..5 * HOUR) {
             let time = |micros| Timestamp::from_micros(micros).expect("a time");
             let parts = Parts::of(Some(time(from)), Some(time(from + length)));
-            let mut covered: Vec<(i64, i64)> =
-                parts.edges.iter().map(|(from, to)| (from.as_micros(), to.as_micros())).collect();
+            // By how much each moment is counted more than the one before it.
+            let mut steps: BTreeMap<i64, i64> = BTreeMap::new();
+            let mut count = |from: i64, to: i64, sign: i64| {
+                *steps.entry(from).or_default() += sign;
+                *steps.entry(to).or_default() -= sign;
+            };
+            for range in &parts.edges {
+                prop_assert!(range.from < range.to, "{:?}", parts);
+                count(range.from.as_micros(), range.to.as_micros(), range.sign);
+            }
             if let Some((first, Some(last))) = parts.hours {
                 prop_assert!(first <= last);
-                covered.push((first * HOUR, last * HOUR));
+                count(first * HOUR, last * HOUR, 1);
             }
-            covered.retain(|(from, to)| from < to);
-            covered.sort_unstable();
-            prop_assert!(covered.windows(2).all(|pair| pair[0].1 == pair[1].0), "{:?}", covered);
-            let whole = covered.first().map(|first| first.0).zip(covered.last().map(|last| last.1));
-            prop_assert_eq!(whole, (length > 0).then_some((from, from + length)));
+            steps.retain(|_, step| *step != 0);
+            let whole = if length > 0 { vec![(from, 1), (from + length, -1)] } else { Vec::new() };
+            prop_assert_eq!(steps.into_iter().collect::<Vec<_>>(), whole, "{:?}", parts);
+            let read: i64 = parts.edges.iter().map(|range| range.to.as_micros() - range.from.as_micros()).sum();
+            prop_assert!(read <= HOUR, "{:?}", parts);
         }
+    }
+
+    #[test]
+    fn no_hour_ends_behind_the_end_of_time() {
+        let parts = Parts::of(Timestamp::from_micros(0).ok(), Some(Timestamp::MAX));
+        assert!(parts.edges.iter().all(|range| range.sign == 1 && range.to == Timestamp::MAX), "{parts:?}");
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod jobs;
 mod ledger;
 mod ledger_rollups;
 mod ledger_statistics;
+mod ledger_sums;
 mod mcp_servers;
 mod memories;
 mod messages;
