@@ -80,7 +80,7 @@ CREATE TABLE ledger_tail (
     tenant_id int4 NOT NULL,
     id uuid NOT NULL,
     entries int8 NOT NULL,
-    sums text NOT NULL,
+    sums bytea NOT NULL,
     PRIMARY KEY (tenant_id, id),
     FOREIGN KEY (tenant_id) REFERENCES ledger_heads (tenant_id) ON DELETE CASCADE
 );
@@ -109,7 +109,8 @@ CREATE TABLE ledger_rollups (
     PRIMARY KEY (tenant_id, hours, start, block),
     FOREIGN KEY (tenant_id) REFERENCES ledger_heads (tenant_id) ON DELETE CASCADE
 ) WITH (fillfactor = 80);
--- Packed already: to compress it costs more time than it saves room.
+-- Packed already: to compress them costs more time than it saves room.
+ALTER TABLE ledger_tail ALTER COLUMN sums SET STORAGE EXTERNAL;
 ALTER TABLE ledger_rollups ALTER COLUMN sums SET STORAGE EXTERNAL;
 
 -- What may be spent in a period.

@@ -82,7 +82,7 @@ CREATE TABLE ledger_tail (
     tenant_id INTEGER NOT NULL,
     id BLOB NOT NULL CHECK (length(id) = 16),
     entries INTEGER NOT NULL,
-    sums TEXT NOT NULL,
+    sums BLOB NOT NULL,
     PRIMARY KEY (tenant_id, id),
     FOREIGN KEY (tenant_id) REFERENCES ledger_heads (tenant_id) ON DELETE CASCADE
 ) STRICT, WITHOUT ROWID;

@@ -353,10 +353,10 @@ pub async fn a_rebuild_gives_the_same_and_mends_roll_ups(home: &Home) {
         let params = [home.tenant.id().into(), Value::Bytes(sums)];
         assert!(home.store.execute(damage, &params).await.expect("damaged") > 0);
     };
-    // Place 1, one sum of one byte: an entry.
-    damage(vec![1, 1, 0, 0, 0, 0, 1]).await;
+    // Two numbers of one byte: the second series of the block has one entry.
+    damage(vec![0x11, 0, 0, 0, 0, 1, 1]).await;
     assert!(!differences(&home.tenant).await.is_empty(), "the check notices damage");
-    damage(vec![1, 1]).await;
+    damage(vec![0x11]).await;
     let unreadable = ledger.statistics(&LedgerStatisticsRequest::by(&[LedgerDimension::Day])).await;
     assert!(
         matches!(&unreadable, Err(Error::Database { message, .. }) if message.contains("rebuild")),

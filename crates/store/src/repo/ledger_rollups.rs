@@ -9,10 +9,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use agentkeep_core::{Error, LedgerEntry, Result, TenantId, Timestamp, TokenScope};
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 
 use super::{
-    ledger_sums::{BLOCK, Sums, pack, unpack},
+    ledger_sums::{BLOCK, SUMS, Sums, pack, put, take, unpack},
     table::params,
 };
 use crate::{
@@ -54,11 +53,11 @@ impl Level {
 }
 
 /// What roll-ups are apart by; a model of `""` and an agent of 0 stand for none.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Series(pub TokenScope, pub String, pub String, pub i64);
 
 /// The sums of a batch by series and hour, as a row of the tail holds them.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, PartialEq)]
 pub(super) struct Batch {
     series: Vec<Series>,
     /// The place of the series, the hour, the sums.
@@ -88,14 +87,47 @@ impl Batch {
         Ok(batch)
     }
 
-    pub(super) fn to_text(&self) -> Result<String> {
-        serde_json::to_string(self).map_err(|error| Error::database(error.to_string()))
+    /// As a row of the tail holds it: how many series, each of them, then the sums.
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.sums.len() * 64);
+        put(&mut bytes, &[self.series.len() as i64]);
+        for Series(scope, provider, model, agent) in &self.series {
+            let proactive = i64::from(*scope == TokenScope::Proactive);
+            put(&mut bytes, &[proactive, *agent, provider.len() as i64, model.len() as i64]);
+            bytes.extend(provider.as_bytes());
+            bytes.extend(model.as_bytes());
+        }
+        for (place, hour, Sums([a, b, c, d, e, f, g, h, i])) in &self.sums {
+            put(&mut bytes, &[*place as i64, *hour, *a, *b, *c, *d, *e, *f, *g, *h, *i]);
+        }
+        bytes
     }
 
-    fn read(text: &str) -> Result<Self> {
-        serde_json::from_str(text).map_err(|error| {
-            Error::database(format!("a row of ledger_tail cannot be read: {error}; rebuild the roll-ups"))
-        })
+    fn read(bytes: &[u8]) -> Result<Self> {
+        Self::from_bytes(bytes)
+            .ok_or_else(|| Error::database("a row of ledger_tail cannot be read; delete it and rebuild the roll-ups"))
+    }
+
+    fn from_bytes(mut bytes: &[u8]) -> Option<Self> {
+        fn text(bytes: &mut &[u8], length: i64) -> Option<String> {
+            let (text, rest) = bytes.split_at_checked(usize::try_from(length).ok()?)?;
+            *bytes = rest;
+            String::from_utf8(text.to_vec()).ok()
+        }
+        let mut batch = Self::default();
+        let [series] = take(&mut bytes)?;
+        for _ in 0..series {
+            let [proactive, agent, provider, model] = take(&mut bytes)?;
+            let scope = if proactive == 1 { TokenScope::Proactive } else { TokenScope::Reactive };
+            let (provider, model) = (text(&mut bytes, provider)?, text(&mut bytes, model)?);
+            batch.series.push(Series(scope, provider, model, agent));
+        }
+        while !bytes.is_empty() {
+            let [place, hour, sums @ ..] = take::<{ 2 + SUMS }>(&mut bytes)?;
+            let place = usize::try_from(place).ok().filter(|place| *place < batch.series.len())?;
+            batch.sums.push((place, hour, Sums(sums)));
+        }
+        Some(batch)
     }
 
     /// Each sum with its series and hour.
@@ -129,7 +161,7 @@ const TAKEN_AWAY: i64 = -2;
 /// A row of the statement that reads both.
 struct OutsideRow {
     version: i64,
-    sums: Option<String>,
+    sums: Option<Vec<u8>>,
     raw: (i64, Series, Sums),
 }
 
@@ -250,7 +282,7 @@ pub(super) async fn lock_out_writers(executor: &Executor, tenant: TenantId) -> R
 /// Writes the sums of a batch into the tail; its first entry names it.
 pub(super) async fn add_to_tail(executor: &Executor, tenant: TenantId, entries: &[&LedgerEntry]) -> Result<()> {
     let Some(first) = entries.first() else { return Ok(()) };
-    let params = params![tenant, first.id, entries.len() as i64, Batch::of(entries)?.to_text()?];
+    let params = params![tenant, first.id, entries.len() as i64, Batch::of(entries)?.to_bytes()];
     executor.execute(&ADD_TO_TAIL, &params).await.map(|_| ())
 }
 
@@ -321,12 +353,12 @@ pub(super) async fn step(store: &TenantStore) -> Result<i64> {
         };
         // Another step may have been at work while this one waited for the lock.
         let Some(last) = first_rows(&executor, tenant).await? else { return Ok(0) };
-        let taken: Vec<(String,)> = executor.fetch_all(&TAKE_FROM_TAIL, &params![tenant, last]).await?;
+        let taken: Vec<(Vec<u8>,)> = executor.fetch_all(&TAKE_FROM_TAIL, &params![tenant, last]).await?;
         let mut names = Names::read(&executor, tenant, last_series).await?;
         let mut sums: HashMap<(i64, i64), Sums> = HashMap::new();
         let mut entries = 0;
-        for (text,) in taken {
-            let batch = Batch::read(&text)?;
+        for (bytes,) in taken {
+            let batch = Batch::read(&bytes)?;
             let ids: Vec<i64> = batch.series.iter().map(|series| names.id(series)).collect();
             for (place, hour, more) in &batch.sums {
                 let Some(id) = ids.get(*place) else { continue };
@@ -590,4 +622,23 @@ async fn rebuild_week(store: &TenantStore, start: i64) -> Result<i64> {
 /// The start of an hour.
 pub(super) fn hour_time(hour: i64) -> Timestamp {
     Timestamp::from_micros(hour.min(LAST_HOUR) * HOUR).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_comes_back_as_it_went_in_or_is_an_error() {
+        let series = |model: &str, agent| Series(TokenScope::Proactive, "anthropic".into(), model.into(), agent);
+        let batch = Batch {
+            series: vec![series("", 0), series("large \u{0} \u{e9}", i64::MAX)],
+            sums: vec![(0, 0, Sums::default()), (1, 482_000, Sums([1, 2, 3, 4, 5, 6, 1 << 31, (1 << 32) - 1, 0]))],
+        };
+        let bytes = batch.to_bytes();
+        assert_eq!(Batch::read(&bytes).expect("a batch"), batch);
+        for length in [0, 1, 5, bytes.len() - 1] {
+            assert!(Batch::read(&bytes[..length]).is_err(), "{length} bytes");
+        }
+    }
 }

@@ -1,20 +1,18 @@
-//! Sums of entries of the ledger, and how a row of the roll-ups holds those of many series.
+//! Sums of entries of the ledger, and how numbers are packed: in a row of the roll-ups the sums of many series, in a
+//! row of the tail those of a batch.
 
 use agentkeep_core::{Error, LedgerEntry, MoneyTotal, Result, TokenCounts};
-use serde::{Deserialize, Serialize};
 
 /// Numbers that are summed.
-const SUMS: usize = 9;
+pub(super) const SUMS: usize = 9;
 /// Series that share a row of the roll-ups: about as many as a page has room for.
 pub(super) const BLOCK: usize = 128;
-/// Bytes that tell how long the sums of a series are: two of them in each.
-const LENGTHS: usize = SUMS.div_ceil(2);
 /// Bytes of a number.
 const LONGEST: usize = size_of::<i64>();
 
 /// Sums of entries: how many, the tokens of each kind, the cost in units of 2^32 and the rest, and how many have no
 /// known cost.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Sums(pub [i64; SUMS]);
 
 impl Sums {
@@ -57,23 +55,50 @@ impl Sums {
     }
 }
 
-/// The sums of a block of series as one value. Each series that has any takes one byte for its place in the block,
-/// half a byte for the length of each sum, and the sums, lowest byte first, without the zero bytes at their ends: some
-/// twenty bytes instead of the seventy that they would take as numbers, to say nothing of a row for each.
-pub(super) fn pack(sums: &[Sums]) -> Vec<u8> {
-    let mut packed = Vec::with_capacity(sums.len() * 32);
-    for (place, sums) in sums.iter().take(BLOCK).enumerate() {
-        if sums.is_zero() {
+/// Packs numbers: half a byte for the length of each, then each, lowest byte first, without the zero bytes at its end.
+pub(super) fn put(packed: &mut Vec<u8>, numbers: &[i64]) {
+    let lengths = packed.len();
+    packed.resize(lengths + numbers.len().div_ceil(2), 0);
+    for (index, number) in numbers.iter().enumerate() {
+        let length = LONGEST - number.leading_zeros() as usize / 8;
+        packed.extend(&number.to_le_bytes()[..length]);
+        packed[lengths + index / 2] |= (length as u8) << (index % 2 * 4);
+    }
+}
+
+/// Takes as many numbers as [`put`] has packed; `None` when there are not as many.
+#[inline]
+pub(super) fn take<const N: usize>(packed: &mut &[u8]) -> Option<[i64; N]> {
+    let (lengths, mut rest) = packed.split_at_checked(N.div_ceil(2))?;
+    let mut numbers = [0; N];
+    for (index, number) in numbers.iter_mut().enumerate() {
+        let length = usize::from(lengths[index / 2] >> (index % 2 * 4) & 15);
+        if length == 0 {
             continue;
         }
-        packed.push(place as u8);
-        let lengths = packed.len();
-        packed.extend([0; LENGTHS]);
-        for (index, sum) in sums.0.iter().enumerate() {
-            let bytes = sum.to_le_bytes();
-            let length = LONGEST - sum.leading_zeros() as usize / 8;
-            packed.extend(&bytes[..length]);
-            packed[lengths + index / 2] |= (length as u8) << (index % 2 * 4);
+        *number = match rest.first_chunk::<LONGEST>() {
+            Some(bytes) if length <= LONGEST => u64::from_le_bytes(*bytes) & u64::MAX >> (64 - 8 * length),
+            _ => {
+                let mut bytes = [0; LONGEST];
+                bytes.get_mut(..length)?.copy_from_slice(rest.get(..length)?);
+                u64::from_le_bytes(bytes)
+            }
+        }
+        .cast_signed();
+        rest = &rest[length..];
+    }
+    *packed = rest;
+    Some(numbers)
+}
+
+/// The sums of a block of series as one value. Each series that has any takes some twenty bytes instead of the seventy
+/// that they would take as numbers, to say nothing of a row for each.
+pub(super) fn pack(sums: &[Sums]) -> Vec<u8> {
+    let mut packed = Vec::with_capacity(sums.len() * 32);
+    for (place, sums) in sums.iter().enumerate() {
+        if !sums.is_zero() {
+            let [a, b, c, d, e, f, g, h, i] = sums.0;
+            put(&mut packed, &[place as i64, a, b, c, d, e, f, g, h, i]);
         }
     }
     packed
@@ -81,41 +106,13 @@ pub(super) fn pack(sums: &[Sums]) -> Vec<u8> {
 
 /// Gives each series that has sums in a packed value: its place in the block, and the sums.
 pub(super) fn unpack(mut packed: &[u8], mut each: impl FnMut(usize, &Sums) -> Result<()>) -> Result<()> {
-    while let Some(([place, lengths @ ..], rest)) = packed.split_first_chunk::<{ 1 + LENGTHS }>() {
-        packed = rest;
-        let mut sums = Sums::default();
-        for (index, sum) in sums.0.iter_mut().enumerate() {
-            let length = usize::from(lengths[index / 2] >> (index % 2 * 4) & 15);
-            *sum = take(&mut packed, length).ok_or_else(damaged)?;
-        }
-        let place = usize::from(*place);
-        if place >= BLOCK {
-            return Err(damaged());
-        }
-        each(place, &sums)?;
+    let damaged = || Error::database("a row of ledger_rollups cannot be read; rebuild the roll-ups");
+    while !packed.is_empty() {
+        let [place, sums @ ..] = take::<{ 1 + SUMS }>(&mut packed).ok_or_else(damaged)?;
+        let place = usize::try_from(place).ok().filter(|place| *place < BLOCK).ok_or_else(damaged)?;
+        each(place, &Sums(sums))?;
     }
-    if packed.is_empty() { Ok(()) } else { Err(damaged()) }
-}
-
-/// Takes a number of that many bytes.
-fn take(packed: &mut &[u8], length: usize) -> Option<i64> {
-    if length == 0 {
-        return Some(0);
-    }
-    let number = match packed.first_chunk::<LONGEST>() {
-        Some(bytes) if length <= LONGEST => u64::from_le_bytes(*bytes) & u64::MAX >> (64 - 8 * length),
-        _ => {
-            let mut bytes = [0; LONGEST];
-            bytes.get_mut(..length)?.copy_from_slice(packed.get(..length)?);
-            u64::from_le_bytes(bytes)
-        }
-    };
-    *packed = &packed[length..];
-    Some(number.cast_signed())
-}
-
-fn damaged() -> Error {
-    Error::database("a row of ledger_rollups cannot be read; rebuild the roll-ups")
+    Ok(())
 }
 
 #[cfg(test)]
