@@ -233,14 +233,25 @@ impl TenantStore {
         &self.context.marks
     }
 
-    /// Wakes those that wait for jobs of these queues, once what `executor` writes is committed.
-    pub(crate) fn wake_within<'a>(&self, executor: &Executor, queues: impl Iterator<Item = &'a str>) {
+    /// Wakes those that wait for jobs of these queues, which are ready since that time, once what `executor` writes is
+    /// committed.
+    pub(crate) fn wake_within<'a>(
+        &self,
+        executor: &Executor,
+        ready_at: Timestamp,
+        queues: impl Iterator<Item = &'a str>,
+    ) {
         let queues: BTreeSet<String> = queues.map(str::to_owned).collect();
         if queues.is_empty() {
             return;
         }
-        let (wakes, tenant) = (Arc::clone(&self.context.wakes), self.tenant);
-        executor.after_commit(move || wakes.wake(tenant, &queues));
+        let (context, tenant) = (Arc::clone(&self.context), self.tenant);
+        executor.after_commit(move || {
+            for queue in &queues {
+                context.marks.take_back(tenant, queue, ready_at);
+            }
+            context.wakes.wake(tenant, &queues);
+        });
     }
 
     /// What is notified when there may be jobs in a queue.

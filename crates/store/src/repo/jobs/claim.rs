@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
@@ -110,9 +111,9 @@ pub(super) const STATEMENTS: &[&Sql] = &[&REGISTER, &SWEEP, &LEAVE, &ANY_READY, 
 #[cfg(any(test, feature = "conformance"))]
 pub(super) const BATCHES: &[&BatchSql] = &[&CLAIM, &PULSE];
 
-/// Where to begin looking for work in each queue: up to here everything that was ready has been claimed. Only a hint:
-/// a job whose transaction took long, or whose clock is slow, lands behind a mark, so that now and then the whole is
-/// looked through.
+/// Where to begin looking for work in each queue: up to here everything that was ready has been claimed. Only a hint: a
+/// job whose transaction took long lands behind a mark. This process takes its marks back for what it makes ready
+/// itself; for what others do, with clocks of their own, the whole is looked through now and then.
 #[derive(Debug, Default)]
 pub(crate) struct Marks {
     queues: Mutex<HashMap<(TenantId, String), QueueMarks>>,
@@ -125,7 +126,14 @@ struct QueueMarks {
     ranks: BTreeMap<i32, Timestamp>,
     /// When the whole may be looked through again.
     next_look: Option<Instant>,
+    /// The looks that are under way.
+    looks: Vec<Weak<Look>>,
 }
+
+/// What became ready while somebody looked, and since when: his marks may not lie behind it, since he may not have
+/// seen it.
+#[derive(Debug)]
+struct Look(Mutex<Timestamp>);
 
 /// A whole look may take this part of the time.
 const LOOKS_ARE_RARE: u32 = 40;
@@ -138,18 +146,22 @@ const MOST_RANKS: usize = 16;
 struct Parts {
     rows: Vec<Vec<Value>>,
     whole: bool,
+    look: Arc<Look>,
 }
 
 impl Marks {
     fn parts(&self, tenant: TenantId, queue: &str, whole: bool) -> Parts {
         let part = |low: i64, at: Timestamp, high: i64| params![low, at, high].to_vec();
         let (first, last) = (i64::from(i32::MIN), i64::from(i32::MAX) + 1);
-        let marks = self.queues.lock();
-        let marks = marks.get(&(tenant, queue.to_owned()));
-        let due = |marks: &QueueMarks| marks.next_look.is_none_or(|next| Instant::now() >= next);
-        let Some(marks) = marks.filter(|marks| !(marks.ranks.is_empty() || whole && due(marks))) else {
-            return Parts { rows: vec![part(first, Timestamp::MIN, last)], whole: true };
-        };
+        let mut all = self.queues.lock();
+        let marks = all.entry((tenant, queue.to_owned())).or_default();
+        let look = Arc::new(Look(Mutex::new(Timestamp::MAX)));
+        marks.looks.retain(|look| look.strong_count() > 0);
+        marks.looks.push(Arc::downgrade(&look));
+        let is_due = || marks.next_look.is_none_or(|next| Instant::now() >= next);
+        if marks.ranks.is_empty() || whole && is_due() {
+            return Parts { rows: vec![part(first, Timestamp::MIN, last)], whole: true, look };
+        }
         let mut rows = Vec::with_capacity(marks.ranks.len() + 1);
         let mut low = (first, Timestamp::MIN);
         for (rank, at) in &marks.ranks {
@@ -157,7 +169,7 @@ impl Marks {
             low = (i64::from(*rank), *at);
         }
         rows.push(part(low.0, low.1, last));
-        Parts { rows, whole: false }
+        Parts { rows, whole: false, look }
     }
 
     /// Whether the whole is due to be looked through, though claims find enough.
@@ -180,17 +192,40 @@ impl Marks {
         }
     }
 
-    fn looked(&self, tenant: TenantId, queue: &str, whole: Option<Duration>, jobs: &[Claimed]) {
+    /// Jobs can be claimed since that time: what was committed is found, however late.
+    pub(crate) fn take_back(&self, tenant: TenantId, queue: &str, ready_at: Timestamp) {
+        let mut all = self.queues.lock();
+        let Some(marks) = all.get_mut(&(tenant, queue.to_owned())) else { return };
+        for look in marks.looks.iter().filter_map(Weak::upgrade) {
+            let mut seen = look.0.lock();
+            *seen = ready_at.min(*seen);
+        }
+        for mark in marks.ranks.values_mut() {
+            *mark = ready_at.min(*mark);
+        }
+    }
+
+    /// A look is over; `found` are the ranks of what was claimed and since when it was ready.
+    fn looked(
+        &self,
+        tenant: TenantId,
+        queue: &str,
+        parts: &Parts,
+        took: Duration,
+        found: impl Iterator<Item = (i32, Timestamp)>,
+    ) {
         let mut all = self.queues.lock();
         let marks = all.entry((tenant, queue.to_owned())).or_default();
-        if let Some(took) = whole {
+        if parts.whole {
             let pause = (took * LOOKS_ARE_RARE).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
             marks.next_look = Some(Instant::now() + pause);
             marks.ranks.clear();
         }
-        for claimed in jobs {
-            let mark = marks.ranks.entry(-claimed.job.priority).or_insert(claimed.ready_at);
-            *mark = claimed.ready_at.max(*mark);
+        let most = *parts.look.0.lock();
+        for (rank, ready_at) in found {
+            let at = ready_at.min(most);
+            let mark = marks.ranks.entry(rank).or_insert(at);
+            *mark = at.max(*mark);
         }
         while marks.ranks.len() > MOST_RANKS {
             marks.ranks.pop_last();
@@ -200,10 +235,10 @@ impl Marks {
 
 impl Jobs<'_> {
     /// Claims up to `count` jobs of a queue for a worker: the highest priority first, then those that can be claimed
-    /// longest. They are running from here on, and what those with an `estimated_cost` may cost is reserved: where a hard
-    /// budget does not allow it the job is not claimed, and waits until it does. The worker has all of its jobs for `lease` from now, and longer with
-    /// each [`Jobs::heartbeat`] or claim; after that they are queued again for others. Empty when there is nothing to
-    /// do, the queue is paused, or its limit is reached.
+    /// longest. They are running from here on, and what those with an `estimated_cost` may cost is reserved: where a
+    /// hard budget does not allow it the job is not claimed, and waits until it does. The worker has all of its jobs
+    /// for `lease` from now, and longer with each [`Jobs::heartbeat`] or claim; after that they are queued again for
+    /// others. Empty when there is nothing to do, the queue is paused, or its limit is reached.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a count of 0 or over 10,000, an empty name, a lease of 0 or over a day;
@@ -264,13 +299,14 @@ impl Jobs<'_> {
     ) -> Result<Vec<Claimed>> {
         let (tenant, now, marks) = (self.0.tenant, self.0.now(), self.0.marks());
         let whole = whole || !executor.keeps_deleted_rows();
-        let parts = marks.parts(tenant, queue, whole);
+        let mut parts = marks.parts(tenant, queue, whole);
         let claim: Uuid = self.0.new_id(now);
         let fixed = params![tenant, queue, claim, i64::try_from(count).unwrap_or(i64::MAX), now, worker, limited];
         let started = Instant::now();
-        let jobs: Vec<Claimed> = executor.batch(&CLAIM, &fixed, parts.rows).await?;
+        let jobs: Vec<Claimed> = executor.batch(&CLAIM, &fixed, std::mem::take(&mut parts.rows)).await?;
         if executor.keeps_deleted_rows() {
-            marks.looked(tenant, queue, parts.whole.then(|| started.elapsed()), &jobs);
+            let found = jobs.iter().map(|claimed| (-claimed.job.priority, claimed.ready_at));
+            marks.looked(tenant, queue, &parts, started.elapsed(), found);
         }
         Ok(jobs)
     }
@@ -352,4 +388,51 @@ fn check_claim(queue: &str, worker: &str, count: usize) -> Result<()> {
         return Err(Error::invalid("count", format!("is {count}; 1 to {JOBS_AT_ONCE} are allowed")));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TENANT: TenantId = TenantId(1);
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_micros(second * 1_000_000).expect("a time")
+    }
+
+    fn claimed(marks: &Marks, parts: &Parts, second: i64) {
+        marks.looked(TENANT, "q", parts, Duration::from_secs(1), std::iter::once((0, at(second))));
+    }
+
+    /// From when on a claim looks; `None` for the whole.
+    fn looks_from(marks: &Marks) -> Option<Timestamp> {
+        let parts = marks.parts(TENANT, "q", false);
+        (!parts.whole).then(|| marks.queues.lock()[&(TENANT, "q".to_owned())].ranks[&0])
+    }
+
+    #[test]
+    fn a_claim_begins_where_the_last_one_ended() {
+        let marks = Marks::default();
+        assert_eq!(looks_from(&marks), None);
+        claimed(&marks, &marks.parts(TENANT, "q", true), 10);
+        assert_eq!(looks_from(&marks), Some(at(10)));
+        claimed(&marks, &marks.parts(TENANT, "q", false), 20);
+        assert_eq!(looks_from(&marks), Some(at(20)));
+        assert!(!marks.parts(TENANT, "q", true).whole, "the whole is looked through seldom");
+    }
+
+    #[test]
+    fn what_is_committed_late_is_looked_for() {
+        let marks = Marks::default();
+        claimed(&marks, &marks.parts(TENANT, "q", true), 10);
+        marks.take_back(TENANT, "q", at(4));
+        assert_eq!(looks_from(&marks), Some(at(4)));
+        // Committed while somebody looks who may not see it.
+        let under_way = marks.parts(TENANT, "q", false);
+        marks.take_back(TENANT, "q", at(3));
+        claimed(&marks, &under_way, 30);
+        assert_eq!(looks_from(&marks), Some(at(3)));
+        claimed(&marks, &marks.parts(TENANT, "q", false), 30);
+        assert_eq!(looks_from(&marks), Some(at(30)));
+    }
 }

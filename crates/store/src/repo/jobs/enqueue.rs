@@ -204,7 +204,7 @@ impl Jobs<'_> {
     async fn write_plain(&self, jobs: &[Job]) -> Result<()> {
         let now = jobs.first().map_or_else(|| self.0.now(), |job| job.created_at);
         self.insert(&self.0.executor, now, jobs).await?;
-        self.0.wake_within(&self.0.executor, jobs.iter().map(|job| job.queue.as_str()));
+        self.0.wake_within(&self.0.executor, now, jobs.iter().map(|job| job.queue.as_str()));
         Ok(())
     }
 

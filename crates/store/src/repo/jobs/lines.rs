@@ -306,7 +306,7 @@ impl Scope<'_> {
         let rows = || jobs.iter().map(|job| params![*job].to_vec()).collect();
         self.executor.batch::<(Uuid,)>(&REMOVE_GATES, &params![self.tenant], rows()).await?;
         let queues: Vec<(String,)> = self.executor.batch(&MAKE_READY, &params![self.tenant, self.now], rows()).await?;
-        self.store.wake_within(self.executor, queues.iter().map(|(queue,)| queue.as_str()));
+        self.store.wake_within(self.executor, self.now, queues.iter().map(|(queue,)| queue.as_str()));
         Ok(())
     }
 

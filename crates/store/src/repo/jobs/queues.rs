@@ -60,7 +60,7 @@ impl Jobs<'_> {
             Ok(set) => set,
             Err(error) => return Err(explain(&self.0.executor, &TABLE, &params, &[], error).await),
         };
-        self.0.wake_within(&self.0.executor, std::iter::once(name));
+        self.0.wake_within(&self.0.executor, now, std::iter::once(name));
         Ok(set)
     }
 
