@@ -35,6 +35,8 @@ static LOCK_WORKER: Sql = Sql::per_engine(
 );
 static CLAIMS_OF: Sql = Sql::both("SELECT id, jobs FROM job_claims WHERE tenant_id = $1 AND worker = $2 AND open > 0");
 static DROP_CLAIM: Sql = Sql::both("DELETE FROM job_claims WHERE tenant_id = $1 AND id = $2");
+static DEAD_WORKERS: Sql =
+    Sql::both("SELECT name FROM job_workers WHERE tenant_id = $1 AND deadline < $2 LIMIT 1").short();
 static DROP_WORKERS: Sql = Sql::both(
     "DELETE FROM job_workers WHERE tenant_id = $1 AND deadline < $2 AND NOT EXISTS (
          SELECT 1 FROM job_claims c WHERE c.tenant_id = $1 AND c.worker = job_workers.name AND c.open > 0
@@ -57,6 +59,7 @@ pub(super) const STATEMENTS: &[&Sql] = &[
     &LOCK_WORKER,
     &CLAIMS_OF,
     &DROP_CLAIM,
+    &DEAD_WORKERS,
     &DROP_WORKERS,
     &STOPPED,
 ];
@@ -172,7 +175,11 @@ impl Jobs<'_> {
                 break;
             }
         }
-        self.0.executor.execute(&DROP_WORKERS, &params![self.0.tenant, self.0.now()]).await?;
+        // A round that finds nothing to do writes nothing, and holds up nobody who writes.
+        let now = params![self.0.tenant, self.0.now()];
+        if self.0.executor.fetch_optional::<(String,)>(&DEAD_WORKERS, &now).await?.is_some() {
+            self.0.executor.execute(&DROP_WORKERS, &now).await?;
+        }
         Ok(())
     }
 
