@@ -195,21 +195,23 @@ EXECUTE FUNCTION agentkeep_refuse_status('approval');
 
 -- Takes the narrow rows of a job along that direct SQL canceled or deleted. A row that a claim holds at this moment
 -- is left to it: the claim finds the job changed, and drops the row.
-CREATE FUNCTION agentkeep_forget_job(gone jobs) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION agentkeep_forget_job(
+    tenant int4, job uuid, job_queue text, job_priority int4, job_ready_at timestamptz, job_key text
+) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    DELETE FROM job_ready q WHERE q.tenant_id = gone.tenant_id AND q.ctid IN (
+    DELETE FROM job_ready q WHERE q.tenant_id = tenant AND q.ctid IN (
         SELECT r.ctid FROM job_ready r
-        WHERE r.tenant_id = gone.tenant_id AND r.queue = gone.queue AND r.rank = -gone.priority
-            AND r.ready_at = gone.ready_at AND r.job_id = gone.id
+        WHERE r.tenant_id = tenant AND r.queue = job_queue AND r.rank = -job_priority
+            AND r.ready_at = job_ready_at AND r.job_id = job
         FOR UPDATE SKIP LOCKED
     );
-    DELETE FROM job_gates WHERE tenant_id = gone.tenant_id AND job_id = gone.id;
-    DELETE FROM job_keys WHERE tenant_id = gone.tenant_id AND unique_key = gone.unique_key AND job_id = gone.id;
+    DELETE FROM job_gates WHERE tenant_id = tenant AND job_id = job;
+    DELETE FROM job_keys WHERE tenant_id = tenant AND unique_key = job_key AND job_id = job;
 END
 $$;
 CREATE FUNCTION agentkeep_job_deleted() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM agentkeep_forget_job(OLD);
+    PERFORM agentkeep_forget_job(OLD.tenant_id, OLD.id, OLD.queue, OLD.priority, OLD.ready_at, OLD.unique_key);
     RETURN NULL;
 END
 $$;
@@ -228,7 +230,7 @@ BEGIN
             MESSAGE = format('job %s is %s and cannot become %s', OLD.id, OLD.status, NEW.status);
     END IF;
     IF OLD.status = 'queued' AND NEW.status = 'canceled' THEN
-        PERFORM agentkeep_forget_job(OLD);
+        PERFORM agentkeep_forget_job(OLD.tenant_id, OLD.id, OLD.queue, OLD.priority, OLD.ready_at, OLD.unique_key);
     END IF;
     IF NEW.updated_at = OLD.updated_at THEN
         UPDATE jobs SET updated_at = clock_timestamp() WHERE tenant_id = NEW.tenant_id AND id = NEW.id;
