@@ -95,6 +95,13 @@ impl MoneyTotal {
         Self(units)
     }
 
+    /// From the two sums that databases keep, which no number of amounts makes overflow: of their units of 2³² · 10⁻¹²
+    /// US dollars, and of what is left of each below that.
+    #[must_use]
+    pub fn from_halves(high: i64, low: i64) -> Self {
+        Self((i128::from(high) << 32) + i128::from(low))
+    }
+
     /// Units of 10⁻¹² US dollars.
     #[must_use]
     pub const fn units(self) -> i128 {

@@ -614,7 +614,7 @@ async fn reserved(
     now: Timestamp,
 ) -> Result<MoneyTotal> {
     let (high, low): (i64, i64) = executor.fetch_one(&RESERVED, &params![tenant, budget, starts_at, now]).await?;
-    Ok(MoneyTotal::from_units((i128::from(high) << 32) + i128::from(low)))
+    Ok(MoneyTotal::from_halves(high, low))
 }
 
 /// Takes away what a reservation holds: of which period of each budget it was.

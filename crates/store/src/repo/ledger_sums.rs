@@ -47,7 +47,7 @@ impl Sums {
     }
 
     pub(super) fn cost(&self) -> MoneyTotal {
-        MoneyTotal::from_units((i128::from(self.0[6]) << 32) + i128::from(self.0[7]))
+        MoneyTotal::from_halves(self.0[6], self.0[7])
     }
 
     pub(super) fn unpriced(&self) -> i64 {

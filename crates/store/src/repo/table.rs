@@ -197,9 +197,7 @@ impl Changes {
         );
         (Sql::assembled(text), self.params)
     }
-}
 
-impl Changes {
     /// Writes the changes, if there are any; the row as it is then. `get` reads it by tenant and id.
     ///
     /// # Errors

@@ -223,32 +223,28 @@ where
         let jobs = self.store.jobs();
         let (id, attempt) = (job.id, job.attempt);
         let written = match outcome {
-            Outcome::Done(result) => match self.hand_over(job.done(result)).await {
-                Some(refused) => refused,
-                None => return,
-            },
+            Outcome::Done(result) => self.hand_over(job.done(result)).await,
             Outcome::DoneAtCost { result, cost } => {
-                match self.hand_over(Completion { cost: Some(cost), ..job.done(result) }).await {
-                    Some(refused) => refused,
-                    None => return,
-                }
+                self.hand_over(Completion { cost: Some(cost), ..job.done(result) }).await
             }
-            Outcome::Snooze(pause) => jobs.snooze(id, attempt, pause).await.map(|_| ()),
-            Outcome::Canceled => jobs.confirm_cancel(id, attempt).await.map(|_| ()),
+            Outcome::Snooze(pause) => Some(jobs.snooze(id, attempt, pause).await.map(|_| ())),
+            Outcome::Canceled => Some(jobs.confirm_cancel(id, attempt).await.map(|_| ())),
             Outcome::Failed { error, retry } => {
                 let retry = retry.unwrap_or(self.options.retry);
-                jobs.fail(Failure { job: id, attempt, error, retry }).await.map(|_| ())
+                Some(jobs.fail(Failure { job: id, attempt, error, retry }).await.map(|_| ()))
             }
             Outcome::NeedsApproval(new) => {
-                self.store.approvals().request_for_attempt(id, attempt, *new).await.map(|_| ())
+                Some(self.store.approvals().request_for_attempt(id, attempt, *new).await.map(|_| ()))
             }
         };
+        let Some(written) = written else { return };
         // What could not be written is given back after a while: see `look_for_unknown`.
         self.note("the end of an attempt was not written", written);
         self.held.end([id]);
     }
 
-    /// Leaves a completion to the task that writes them. One that cannot be written has failed.
+    /// Leaves a completion to the task that writes them: `None`. One that cannot be written has failed, which is
+    /// written here.
     async fn hand_over(&self, completion: Completion) -> Option<Result<()>> {
         if let Err(error) = completion.check() {
             let Completion { job, attempt, .. } = completion;

@@ -72,12 +72,12 @@ const MOST_LEFT_BEHIND: i64 = 100;
 impl Jobs<'_> {
     /// Those of the claimed jobs that may cost what they are expected to cost. The others are queued again, and wait.
     pub(super) async fn afford(&self, claimed: Vec<Claimed>) -> Result<Vec<Claimed>> {
-        let costly: Vec<&ClaimedJob> =
-            claimed.iter().map(|claimed| &claimed.job).filter(|job| job.estimated_cost.is_some()).collect();
         #[cfg(any(test, feature = "conformance"))]
         if self.0.controls().budget_gate_is_off() {
             return Ok(claimed);
         }
+        let costly: Vec<&ClaimedJob> =
+            claimed.iter().map(|claimed| &claimed.job).filter(|job| job.estimated_cost.is_some()).collect();
         if costly.is_empty() {
             return Ok(claimed);
         }
@@ -257,7 +257,7 @@ impl Scope<'_> {
             let Some((done, cost)) = ended.get(&job) else { continue };
             let (entries, high, low): (i64, i64, i64) =
                 self.executor.fetch_one(&LOGGED, &params![self.tenant, job, since]).await?;
-            let logged = MoneyTotal::from_units((i128::from(high) << 32) + i128::from(low));
+            let logged = MoneyTotal::from_halves(high, low);
             // What was logged is counted already.
             let counts = match cost {
                 Some(cost) => *cost,

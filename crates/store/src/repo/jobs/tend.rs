@@ -73,9 +73,11 @@ const MOST_CLAIMS: i64 = 100;
 const MOST_LINES: i64 = 100;
 
 impl Jobs<'_> {
-    /// Does what time brings about: jobs whose time has come can be claimed, runs of schedules are enqueued, jobs of workers that are believed dead
-    /// are queued again or fail with their last attempt, approvals that nobody decided expire, lines that direct SQL had stopped go on. Any number of
-    /// processes may do this at once; each thing happens once. Workers do it by themselves.
+    /// Does what time brings about: jobs whose time has come, and those that fit their budgets again, can be claimed,
+    /// runs of schedules are enqueued, jobs of workers that are believed dead are queued again or fail with their last
+    /// attempt, approvals that nobody decided expire, lines that direct SQL had stopped go on, and reservations that it
+    /// left behind end. Any number of processes may do this at once; each thing happens once. Workers do it by
+    /// themselves.
     ///
     /// # Errors
     /// What the database reports; what was done before it stays done.

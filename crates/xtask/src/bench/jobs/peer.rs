@@ -147,7 +147,7 @@ impl Queue for Peer {
         // graphile-worker deletes what is done; the others keep it.
         let done = match after["left"].as_u64() {
             Some(left) => jobs.saturating_sub(left),
-            None => after["completed"].as_u64().unwrap_or(0) - before["completed"].as_u64().unwrap_or(0),
+            None => after["completed"].as_u64().unwrap_or(0).saturating_sub(before["completed"].as_u64().unwrap_or(0)),
         };
         let name = self.name;
         ensure!(handled >= jobs && done == jobs, "{name} handled {handled} of {jobs} jobs, and completed {done}");
