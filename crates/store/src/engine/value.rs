@@ -5,7 +5,7 @@
 //! exactly what went in. The escape character is U+0010 (DLE, "data link escape"): `DLE 0` stands for NUL,
 //! `DLE 1` for DLE itself.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, sync::LazyLock};
 
 use agentkeep_core::{AgentId, Json, JsonArray, JsonObject, TenantId, Timestamp};
 use memchr::{memchr, memchr2, memmem};
@@ -180,6 +180,9 @@ pub(super) fn unescape_json(json: &str) -> Cow<'_, str> {
     })
 }
 
+/// How an escape that may have to be replaced begins; made once, since every JSON column that is read looks for it.
+static JSON_ESCAPE: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"\\u00"));
+
 /// Replaces `\uXXXX` escapes of a JSON text. `replace` gets the four digits and the byte behind them and
 /// gives the new text and how many bytes behind the escape it used up.
 fn replace_json_escapes(
@@ -187,7 +190,7 @@ fn replace_json_escapes(
     replace: impl Fn(&str, Option<u8>) -> Option<(&'static str, usize)>,
 ) -> Cow<'_, str> {
     let bytes = json.as_bytes();
-    if memmem::find(bytes, b"\\u00").is_none() {
+    if JSON_ESCAPE.find(bytes).is_none() {
         return Cow::Borrowed(json);
     }
     let mut replaced = String::with_capacity(json.len() + 8);

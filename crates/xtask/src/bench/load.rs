@@ -21,7 +21,7 @@ pub const MESSAGES: u64 = 100;
 /// Rows in a batch.
 pub const BATCH: usize = 1_000;
 /// How long one round of one system takes.
-pub const ROUND: Duration = Duration::from_millis(1_500);
+pub const ROUND: Duration = Duration::from_secs(1);
 
 /// The text of a message: 500 bytes.
 pub fn text() -> String {

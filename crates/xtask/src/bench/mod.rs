@@ -49,7 +49,7 @@ fn is_engine(word: &str) -> bool {
 }
 
 fn is_system(word: &str) -> bool {
-    jobs::SYSTEMS.contains(&word)
+    jobs::SYSTEMS.contains(&word) || append::PEERS.contains(&word)
 }
 
 const BENCHES: &[Bench] = &[

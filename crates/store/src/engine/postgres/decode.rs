@@ -45,9 +45,6 @@ impl<'a> FromSql<'a> for Column<'a> {
 }
 
 fn decode<'a>(ty: &Type, raw: &'a [u8]) -> Result<ColumnRef<'a>, Failure> {
-    if let Kind::Domain(base) = ty.kind() {
-        return decode(base, raw);
-    }
     Ok(match *ty {
         Type::BOOL => ColumnRef::Bool(bool::from_sql(ty, raw)?),
         Type::INT2 => ColumnRef::Int(i16::from_sql(ty, raw)?.into()),
@@ -69,6 +66,7 @@ fn decode<'a>(ty: &Type, raw: &'a [u8]) -> Result<ColumnRef<'a>, Failure> {
         Type::NUMERIC => ColumnRef::Numeric(Numeric::new(raw)?),
         // What a function that gives nothing gives: `SELECT pg_notify(…)`.
         Type::VOID => ColumnRef::Null,
+        _ if let Kind::Domain(base) = ty.kind() => return decode(base, raw),
         _ => return Err(format!("type {} has no counterpart here; CAST it to text in the statement", ty.name()).into()),
     })
 }

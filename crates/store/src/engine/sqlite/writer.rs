@@ -491,7 +491,8 @@ impl Core {
         let committed = self.control("COMMIT").inspect_err(|_| self.undo());
         self.last_commit = Instant::now();
         let (took, before) = ((self.last_commit - started).as_micros(), self.commit_time.load(Ordering::Relaxed));
-        let took = u32::try_from(took).unwrap_or(u32::MAX / 8).min(u32::MAX / 8);
+        // Every disk stalls now and then; only one that is slow again and again counts as slow.
+        let took = u32::try_from(took).unwrap_or(u32::MAX).min(2 * FAST_COMMIT);
         self.commit_time.store((before * 7 + took) / 8, Ordering::Relaxed);
         committed
     }
