@@ -193,9 +193,9 @@ fn find(bytes: &[u8], from: usize, needle: &[u8]) -> Option<usize> {
 /// A statement that appends rows to counted parents, taking the next number of the parent's counter for
 /// each row: the shape of a message appended to its session.
 ///
-/// Rows that wait are written together, so PostgreSQL has one statement for many rows; SQLite has one that reads
-/// a parent's counter, one that moves it and one that inserts a row (RETURNING would fill a temporary table). They differ by necessity: unnest and data-modifying CTEs exist
-/// on PostgreSQL only.
+/// Rows that wait are written together, so PostgreSQL has one statement for many rows; SQLite has one that moves a
+/// parent's counter and one that inserts a row. They differ by necessity: unnest and data-modifying CTEs exist on
+/// PostgreSQL only.
 #[derive(Debug)]
 pub(crate) struct AppendSql {
     /// Parameters: `$1` tenant, `$2` uuid[] the distinct parents, `$3` int8[] how many rows each gets, `$4`
@@ -211,10 +211,8 @@ pub(crate) struct AppendSql {
     /// The same for a lone row, which waits for nobody and should not pay for arrays. Parameters: `$1` tenant,
     /// `$2 …` its columns. Returns the same.
     pub postgres_one: Sql,
-    /// Parameters: `$1` tenant, `$2` the parent. Returns the number of its last row, if it exists.
-    pub sqlite_last: Sql,
     /// Parameters: `$1` tenant, `$2` the parent, `$3` how many rows it gets, `$4` the latest time of its rows.
-    /// Moves the counter of the parent on.
+    /// Moves the counter of the parent on, and gives `agentkeep_note` what it was before.
     pub sqlite_count: Sql,
     /// Parameters: `$1` tenant, `$2` the number of the row, `$3 …` its columns. Inserts it.
     pub sqlite_insert: Sql,

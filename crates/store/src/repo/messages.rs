@@ -131,10 +131,9 @@ static APPEND: AppendSql = AppendSql {
          )
          SELECT session_id, last_seq - 1 FROM head",
     ),
-    sqlite_last: Sql::both("SELECT last_seq FROM session_heads WHERE tenant_id = $1 AND session_id = $2"),
     sqlite_count: Sql::both(
         "UPDATE session_heads
-         SET last_seq = last_seq + $3, message_count = message_count + $3,
+         SET last_seq = agentkeep_note(last_seq) + $3, message_count = message_count + $3,
              last_message_at = MAX(COALESCE(last_message_at, $4), $4)
          WHERE tenant_id = $1 AND session_id = $2",
     ),

@@ -12,14 +12,23 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    sync::Arc,
+    future::poll_fn,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    task::Context,
     time::Instant,
 };
 
 use agentkeep_core::{Result, TenantId};
 use futures_util::future::{BoxFuture, join_all};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, oneshot};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, oneshot},
+};
 use uuid::Uuid;
 
 use super::{
@@ -39,6 +48,8 @@ const APPEND_LANES: usize = 2;
 const SHARED_FROM: usize = 16;
 /// Rows of one statement: more gain nothing and make those in front wait.
 const ROWS_A_GROUP: usize = 512;
+/// Groups of one row, one after another, between two looks at whether other tasks want to append.
+const LONE_GROUPS_A_LOOK: u32 = 16;
 /// Bytes of one statement, unless a single row has more: the server takes 1 GB.
 const BYTES_A_GROUP: usize = 8 << 20;
 
@@ -69,6 +80,8 @@ impl Waiting {
 pub(super) struct AppendLanes {
     lanes: Vec<Lane>,
     queue: Mutex<Queue>,
+    /// Groups of one row since the last larger one.
+    lone: AtomicU32,
     idle: Notify,
 }
 
@@ -88,6 +101,7 @@ impl AppendLanes {
         Self {
             lanes: (0..APPEND_LANES).map(|_| Lane::for_appends(Arc::clone(connector))).collect(),
             queue: Mutex::default(),
+            lone: AtomicU32::new(0),
             idle: Notify::new(),
         }
     }
@@ -160,16 +174,48 @@ pub(super) async fn append(
     tenant: TenantId,
     row: Vec<Value>,
 ) -> Result<Option<i64>> {
-    let (answer, answered) = oneshot::channel();
+    let (answer, mut answered) = oneshot::channel();
     let start = {
         let mut queue = shared.appends.queue.lock();
         queue.waiting.push_back(Waiting { sql, tenant, row, answer });
         queue.lane_to_start()
     };
-    if let Some(lane) = start {
-        shared.runtime.spawn(run(Arc::clone(shared), lane));
+    let mut turn = start
+        .map(|lane| OnBehalf { runtime: shared.runtime.clone(), work: Some(Box::pin(run(Arc::clone(shared), lane))) });
+    let answer = poll_fn(|context| {
+        if let Some(turn) = &mut turn {
+            turn.poll(context);
+        }
+        Pin::new(&mut answered).poll(context)
+    });
+    answer.await.unwrap_or_else(|_| Err(unavailable(shared.connector.target(), "the store was closed")))
+}
+
+/// The turn of a lane, taken by the caller that found it at rest: a task of its own would cost a lone caller a change
+/// of thread. What is left of it once the caller has its answer, or goes away, becomes a task.
+struct OnBehalf {
+    runtime: Handle,
+    work: Option<BoxFuture<'static, ()>>,
+}
+
+impl OnBehalf {
+    fn poll(&mut self, context: &mut Context<'_>) {
+        let _entered = self.runtime.enter();
+        // Taken out meanwhile: should it panic, it is not polled again.
+        if let Some(mut work) = self.work.take()
+            && work.as_mut().poll(context).is_pending()
+        {
+            self.work = Some(work);
+        }
     }
-    answered.await.unwrap_or_else(|_| Err(unavailable(shared.connector.target(), "the store was closed")))
+}
+
+impl Drop for OnBehalf {
+    fn drop(&mut self) {
+        if let Some(work) = self.work.take() {
+            self.runtime.spawn(work);
+        }
+    }
 }
 
 /// Ends a lane's turn, also should its task panic or its runtime end: when no other lane is at work,
@@ -195,9 +241,17 @@ async fn run(shared: Arc<Shared>, index: usize) {
     let turn = Turn(appends, index);
     loop {
         // Callers that were woken together, by the answers to the group before, get to hand over their next
-        // rows first; otherwise the first of them would make a group of one and all others wait for it.
-        tokio::task::yield_now().await;
+        // rows first; otherwise the first of them would make a group of one and all others wait for it. Where
+        // there is one caller only this would cost it a change of thread.
+        if appends.lone.load(Ordering::Relaxed).is_multiple_of(LONE_GROUPS_A_LOOK) {
+            tokio::task::yield_now().await;
+        }
         let waiting = appends.queue.lock().take(index);
+        match waiting.len() {
+            0 => {}
+            1 => drop(appends.lone.fetch_add(1, Ordering::Relaxed)),
+            _ => appends.lone.store(0, Ordering::Relaxed),
+        }
         let mut groups = groups(waiting);
         match groups.len() {
             0 => break,

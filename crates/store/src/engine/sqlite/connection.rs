@@ -4,13 +4,13 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use agentkeep_core::{Error, Result};
-use rusqlite::{Connection, OpenFlags, config::DbConfig};
+use rusqlite::{Connection, OpenFlags, config::DbConfig, functions::FunctionFlags};
 
 use super::{
     super::{Config, Synchronous},
@@ -60,6 +60,8 @@ pub(super) struct Session {
     deadline: Arc<Deadline>,
     /// Whether a lock that somebody else holds is an error at once.
     impatient: Arc<AtomicBool>,
+    /// What `agentkeep_note` was last given.
+    noted: Arc<AtomicI64>,
     target: String,
 }
 
@@ -68,8 +70,8 @@ impl Session {
     pub(super) fn open(target: &Target, config: &Config, role: Role) -> Result<Self> {
         let name = target.name();
         let connection = connect(target, &name)?;
-        let (deadline, impatient) = (Arc::default(), Arc::default());
-        let mut session = Self { connection, deadline, impatient, target: name };
+        let (deadline, impatient, noted) = (Arc::default(), Arc::default(), Arc::default());
+        let mut session = Self { connection, deadline, impatient, noted, target: name };
         if let Err(cause) = session.configure(target, config, role) {
             return Err(session.error(cause));
         }
@@ -104,8 +106,20 @@ impl Session {
         if role == Role::Reader {
             connection.pragma_update(None, "query_only", true)?;
         }
+        let noted = Arc::clone(&self.noted);
+        connection.create_scalar_function("agentkeep_note", 1, FunctionFlags::SQLITE_UTF8, move |context| {
+            let number = context.get(0)?;
+            noted.store(number, Ordering::Relaxed);
+            Ok(number)
+        })?;
         let deadline = Arc::clone(&self.deadline);
         connection.progress_handler(STEPS_PER_LOOK, Some(move || deadline.has_passed()))
+    }
+
+    /// The number that the last call of `agentkeep_note(NUMBER)` was given: how a statement that changes a row tells
+    /// something of it. RETURNING would fill a temporary table, and another statement would look the row up again.
+    pub(super) fn noted(&self) -> i64 {
+        self.noted.load(Ordering::Relaxed)
     }
 
     /// Lets the statements that follow run for `limit` at most.

@@ -282,14 +282,11 @@ struct Parent<'a> {
 impl Parent<'_> {
     fn count(&mut self, session: &Session, sql: &AppendSql, tenant: &Value) -> Result<()> {
         let map = |cause| session.error(cause);
-        let prepare = |sql: &Sql| session.connection.prepare_cached(sql.sqlite()).map_err(map);
-        let mut last = prepare(&sql.sqlite_last)?;
-        codec::bind_all(&mut last, [tenant, self.id].into_iter()).map_err(map)?;
-        let Some((last,)) = codec::collect::<(i64,)>(&mut last, map)?.pop() else { return Ok(()) };
-        let mut count = prepare(&sql.sqlite_count)?;
+        let mut count = session.connection.prepare_cached(sql.sqlite_count.sqlite()).map_err(map)?;
         codec::bind_all(&mut count, [tenant, self.id, &Value::I64(self.rows), self.latest].into_iter()).map_err(map)?;
-        count.raw_execute().map_err(map)?;
-        self.next = Some(last + 1);
+        if count.raw_execute().map_err(map)? > 0 {
+            self.next = Some(session.noted() + 1);
+        }
         Ok(())
     }
 

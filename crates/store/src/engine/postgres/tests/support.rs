@@ -168,7 +168,6 @@ pub(super) static APPEND: AppendSql = AppendSql {
     ),
     plain_columns: 5,
     sqlite_insert: Sql::both(""),
-    sqlite_last: Sql::both(""),
     sqlite_count: Sql::both(""),
 };
 
