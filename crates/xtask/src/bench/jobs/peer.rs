@@ -144,7 +144,7 @@ impl Queue for Peer {
         let (ends, took) = race(processes.collect::<Result<_>>()?, jobs)?;
         let handled: u64 = ends.iter().filter_map(|end| end["handled"].as_u64()).sum();
         let after = self.ask(url, "count", &json!({}))?;
-        // graphile-worker deletes what is done; the others keep it.
+        // graphile-worker deletes what is done and awa-pg drops it with its segment; procrastinate keeps it.
         let done = match after["left"].as_u64() {
             Some(left) => jobs.saturating_sub(left),
             None => after["completed"].as_u64().unwrap_or(0).saturating_sub(before["completed"].as_u64().unwrap_or(0)),
