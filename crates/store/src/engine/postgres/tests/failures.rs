@@ -162,12 +162,20 @@ async fn an_append_is_written_though_its_caller_goes_away() {
     let session = new_session(&engine).await;
     let tx = engine.begin().await.expect("a transaction");
     tx.execute(&Sql::both("SELECT 1 FROM session_heads FOR UPDATE"), &[]).await.expect("a lock");
-    let append = engine.append(&APPEND, TENANT, message(session, "user", "x"));
-    tokio::time::timeout(Duration::from_millis(100), append).await.expect_err("the caller went away");
+    let mut append = Box::pin(engine.append(&APPEND, TENANT, message(session, "user", "x")));
+    tokio::time::timeout(Duration::from_millis(100), &mut append).await.expect_err("it waits for the lock");
+    // It waits behind the one that goes away.
+    let next = tokio::spawn({
+        let engine = engine.clone();
+        async move { engine.append(&APPEND, TENANT, message(session, "user", "y")).await }
+    });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    drop(append);
     tx.rollback().await.expect("a rollback");
+    assert_eq!(next.await.expect("a task").expect("appended"), Some(2));
     engine.close().await;
     let count = values(&open(&url).await, "SELECT count(*) FROM messages", &[]).await;
-    assert_eq!(count.expect("a count"), [Value::I64(1)]);
+    assert_eq!(count.expect("a count"), [Value::I64(2)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
