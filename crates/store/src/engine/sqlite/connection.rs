@@ -86,7 +86,7 @@ impl Session {
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         set_busy_patience(connection, patience, Arc::clone(&self.impatient))?;
         if matches!(target, Target::File(_)) && role == Role::Writer {
-            connection.pragma_update(None, "journal_mode", "WAL")?;
+            write_ahead(connection, patience)?;
             // Check-pointing is done beside the writer, not by whoever happens to commit.
             connection.pragma_update(None, "wal_autocheckpoint", 0)?;
         }
@@ -190,6 +190,21 @@ pub(super) fn claim(session: &Session) -> Result<()> {
     Ok(())
 }
 
+/// Turns the write-ahead log on. Of two connections that do so at once with a new file one is refused without its busy
+/// handler being asked, lest they wait for each other: it tries again.
+fn write_ahead(connection: &Connection, patience: Duration) -> rusqlite::Result<()> {
+    const PAUSE: Duration = Duration::from_millis(2);
+    let started = Instant::now();
+    loop {
+        let outcome = connection.pragma_update(None, "journal_mode", "WAL");
+        let busy = |cause: &rusqlite::Error| cause.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy);
+        if !outcome.as_ref().is_err_and(busy) || started.elapsed() >= patience {
+            return outcome;
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
 /// Waits for a lock that another process holds in short steps: with commits that take a fraction of a
 /// millisecond, SQLite's own handler (up to 100 ms between two tries) leaves the lock unused most of the time.
 fn set_busy_patience(
@@ -243,4 +258,30 @@ impl Deadline {
 fn now_micros() -> u64 {
     static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
     u64::try_from(START.get_or_init(Instant::now).elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_without_waiting_is_tried_again_while_patience_lasts() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("new.db");
+        let open = || Connection::open(&path).expect("a connection");
+        let (other, connection) = (open(), open());
+        // Without a busy handler every lock is refused at once, as that one is.
+        connection.busy_timeout(Duration::ZERO).expect("no patience");
+        other.execute_batch("CREATE TABLE t (id); BEGIN EXCLUSIVE").expect("the lock");
+        let error = write_ahead(&connection, Duration::from_millis(50)).expect_err("it is held");
+        assert_eq!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::DatabaseBusy));
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(move || write_ahead(&connection, Duration::from_secs(20)));
+            std::thread::sleep(Duration::from_millis(50));
+            other.execute_batch("COMMIT").expect("let go");
+            waiting.join().expect("no panic").expect("switched");
+        });
+        let mode: String = open().pragma_query_value(None, "journal_mode", |row| row.get(0)).expect("a mode");
+        assert_eq!(mode, "wal");
+    }
 }
