@@ -12,23 +12,17 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    future::poll_fn,
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
-    task::Context,
     time::Instant,
 };
 
 use agentkeep_core::{Result, TenantId};
 use futures_util::future::{BoxFuture, join_all};
 use parking_lot::Mutex;
-use tokio::{
-    runtime::Handle,
-    sync::{Notify, oneshot},
-};
+use tokio::sync::{Notify, oneshot};
 use uuid::Uuid;
 
 use super::{
@@ -174,48 +168,17 @@ pub(super) async fn append(
     tenant: TenantId,
     row: Vec<Value>,
 ) -> Result<Option<i64>> {
-    let (answer, mut answered) = oneshot::channel();
+    let (answer, answered) = oneshot::channel();
     let start = {
         let mut queue = shared.appends.queue.lock();
         queue.waiting.push_back(Waiting { sql, tenant, row, answer });
         queue.lane_to_start()
     };
-    let mut turn = start
-        .map(|lane| OnBehalf { runtime: shared.runtime.clone(), work: Some(Box::pin(run(Arc::clone(shared), lane))) });
-    let answer = poll_fn(|context| {
-        if let Some(turn) = &mut turn {
-            turn.poll(context);
-        }
-        Pin::new(&mut answered).poll(context)
-    });
-    answer.await.unwrap_or_else(|_| Err(unavailable(shared.connector.target(), "the store was closed")))
-}
-
-/// The turn of a lane, taken by the caller that found it at rest: a task of its own would cost a lone caller a change
-/// of thread. What is left of it once the caller has its answer, or goes away, becomes a task.
-struct OnBehalf {
-    runtime: Handle,
-    work: Option<BoxFuture<'static, ()>>,
-}
-
-impl OnBehalf {
-    fn poll(&mut self, context: &mut Context<'_>) {
-        let _entered = self.runtime.enter();
-        // Taken out meanwhile: should it panic, it is not polled again.
-        if let Some(mut work) = self.work.take()
-            && work.as_mut().poll(context).is_pending()
-        {
-            self.work = Some(work);
-        }
+    if let Some(lane) = start {
+        // A task of its own: nobody knows when the caller is polled again, and others wait for the lane.
+        shared.runtime.spawn(run(Arc::clone(shared), lane));
     }
-}
-
-impl Drop for OnBehalf {
-    fn drop(&mut self) {
-        if let Some(work) = self.work.take() {
-            self.runtime.spawn(work);
-        }
-    }
+    answered.await.unwrap_or_else(|_| Err(unavailable(shared.connector.target(), "the store was closed")))
 }
 
 /// Ends a lane's turn, also should its task panic or its runtime end: when no other lane is at work,

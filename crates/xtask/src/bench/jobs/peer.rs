@@ -145,9 +145,10 @@ impl Queue for Peer {
         let handled: u64 = ends.iter().filter_map(|end| end["handled"].as_u64()).sum();
         let after = self.ask(url, "count", &json!({}))?;
         // graphile-worker deletes what is done and awa-pg drops it with its segment; procrastinate keeps it.
+        let completed = |count: &Value| count["completed"].as_u64().unwrap_or(0);
         let done = match after["left"].as_u64() {
             Some(left) => jobs.saturating_sub(left),
-            None => after["completed"].as_u64().unwrap_or(0).saturating_sub(before["completed"].as_u64().unwrap_or(0)),
+            None => completed(&after).saturating_sub(completed(&before)),
         };
         let name = self.name;
         ensure!(handled >= jobs && done == jobs, "{name} handled {handled} of {jobs} jobs, and completed {done}");

@@ -179,6 +179,19 @@ async fn an_append_is_written_though_its_caller_goes_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_append_that_is_kept_and_not_polled_holds_up_no_other() {
+    let (engine, _database) = new_database_with_messages().await;
+    let session = new_session(&engine).await;
+    let mut kept = Box::pin(engine.append(&APPEND, TENANT, message(session, "user", "x")));
+    let started = futures_util::poll!(&mut kept);
+    assert!(started.is_pending(), "it is under way");
+    let next = engine.append(&APPEND, TENANT, message(session, "user", "y"));
+    let next = tokio::time::timeout(Duration::from_secs(10), next).await.expect("nobody waits for who is not polled");
+    assert_eq!(next.expect("appended"), Some(2));
+    assert_eq!(kept.await.expect("appended"), Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_deadlock_is_repeated() {
     let (engine, _database) = new_database_with_messages().await;
     let (one, two) = (new_session(&engine).await, new_session(&engine).await);
