@@ -29,6 +29,8 @@ on_both_engines! {
     clearing_needs_a_yes
     money_is_priced_logged_counted_and_limited
     a_deployment_is_moved_on
+    an_api_key_is_shown_once_and_revoked
+    runs_are_listed_and_shown
 }
 
 /// Conversations with everything that is hard to keep.
@@ -497,6 +499,16 @@ fn money_is_priced_logged_counted_and_limited(place: &Place) {
     place.succeed(&["budgets", "delete", id]);
 }
 
+fn runs_are_listed_and_shown(place: &Place) {
+    let session = place.succeed(&["sessions", "create", "--name", "x", "--json"]).json();
+    let session = session["id"].as_str().expect("an id");
+    assert_eq!(place.succeed(&["runs", "list", session, "--filter", "status=running", "--json"]).stdout, "");
+    let missing = place.run(&["runs", "get", "00000000-0000-0000-0000-000000000000"]);
+    assert!(missing.code == 1 && missing.stderr.contains("not found"), "{}", missing.stderr);
+    let refused = place.run(&["runs", "create"]);
+    assert!(refused.code == 2, "runs are the business of who answers: {}", refused.stderr);
+}
+
 fn a_deployment_is_moved_on(place: &Place) {
     let made = place.succeed(&["deployments", "create", "--git-sha", "abc", "--branch", "main", "--json"]).json();
     let id = made["id"].as_str().expect("an id");
@@ -507,4 +519,44 @@ fn a_deployment_is_moved_on(place: &Place) {
     let told = place.succeed(&["deployments", "get", id, "--json"]).json();
     assert_eq!(told["history"].as_array().map(Vec::len), Some(2));
     assert_eq!(lines(&place.succeed(&["deployments", "list", "--json"]).stdout).len(), 1);
+}
+
+fn an_api_key_is_shown_once_and_revoked(place: &Place) {
+    let create = ["keys", "create", "--name", "ci", "--scopes", "read,sessions:write", "--expires-in", "30d", "--json"];
+    let ran = support::finish(place.command(&create).env("AGENTKEEP_LOG_SQL", "true"));
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let made = ran.json();
+    let (id, key) = (made["id"].as_str().expect("an id"), made["key"].as_str().expect("a key"));
+    assert_eq!(made["scopes"], json!(["read", "sessions:write"]));
+    assert!(
+        key.starts_with(&format!("ak_1_{}_", made["prefix"].as_str().expect("a prefix"))) && made["hash"].is_null()
+    );
+    assert!(made["expires_at"].as_str() > made["created_at"].as_str(), "{made}");
+    assert!(ran.stderr.contains("the key is shown only now"), "{}", ran.stderr);
+    let secret = key.rsplit('_').next().expect("a secret");
+    assert!(ran.stderr.contains("INSERT INTO api_keys") && !ran.stderr.contains(secret), "{}", ran.stderr);
+
+    let text = place.succeed(&["keys", "create", "--name", "a", "--scopes", "admin"]).stdout;
+    assert_eq!(text.matches("ak_1_").count(), 1, "{text}");
+    let changed = place.succeed(&["keys", "update", id, "--name", "deploy", "--json"]).stdout;
+    let listed = place.succeed(&["keys", "list", "--json"]).stdout;
+    assert_eq!(lines(&listed).len(), 2);
+    let revoked = place.succeed(&["keys", "revoke", id, "--json"]).stdout;
+    assert_eq!(place.succeed(&["keys", "revoke", id, "--json"]).stdout, revoked);
+    let got = place.succeed(&["keys", "get", id, "--json"]);
+    assert!(got.json()["revoked_at"].is_string() && got.json()["name"] == "deploy", "{}", got.stdout);
+    for shown in [&changed, &listed, &revoked, &got.stdout, &got.stderr] {
+        assert!(!shown.contains("ak_1_") && !shown.contains(secret), "{shown}");
+    }
+    place.succeed(&["keys", "delete", id]);
+    assert_eq!(place.run(&["keys", "get", id]).code, 1);
+    for (arguments, wanted) in [
+        (&["keys", "create", "--name", "x", "--scopes", "root"][..], "scopes: scopes: \"root\" is none of read"),
+        (&["keys", "create", "--name", "x", "--scopes", "read", "--expires-in", "soon"], "expires_in"),
+        (&["keys", "create", "--name", "x", "--scopes", "read", "--expires-at", "2020-01-01T00:00:00Z"], "expires_at"),
+        (&["keys", "update", id, "--scopes", "admin"], "scopes: unknown field"),
+    ] {
+        let ran = place.run(arguments);
+        assert!(ran.code != 0 && ran.stderr.contains(wanted), "{arguments:?}: {}", ran.stderr);
+    }
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    AgentId, AgentSnapshot, Error, JsonArray, JsonObject, Result, Timestamp, VersionNote,
+    AgentId, AgentSnapshot, Error, JsonArray, JsonObject, PromptId, Result, Timestamp, VersionNote,
     limits::{check_content, check_name, check_optional_name},
 };
 
@@ -13,6 +13,7 @@ const DEFAULT_KIND: &str = "simple";
 
 /// An agent.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Agent {
     /// Its number within the tenant.
     pub id: AgentId,
@@ -78,6 +79,7 @@ impl Agent {
 
 /// Who an agent appears to be.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct Persona {
     /// The name it goes by.
@@ -115,8 +117,20 @@ impl Persona {
     }
 }
 
+/// By what a reader can tell whether what it made of an agent and of its prompt still holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AgentStamp {
+    /// The agent.
+    pub id: AgentId,
+    /// The number of its newest version: every change of it makes one.
+    pub version: i64,
+    /// The version of the prompt that is active. Its text never changes.
+    pub active_prompt: Option<PromptId>,
+}
+
 /// An agent to create or upsert.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewAgent {
     /// Its name, unique within the tenant.
@@ -194,6 +208,7 @@ impl NewAgent {
 
 /// Changes of an agent; what is `None` stays, `Some(None)` takes the value away.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct AgentPatch {
     /// Change only if this is still the agent's newest version.

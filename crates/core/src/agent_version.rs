@@ -9,6 +9,7 @@ use crate::{
 
 /// A version of an agent.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AgentVersion {
     /// Its id.
     pub id: AgentVersionId,
@@ -29,6 +30,7 @@ pub struct AgentVersion {
 /// What a version keeps of an agent: everything that people change. Its run and usage counters are not part
 /// of it.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct AgentSnapshot {
     /// Its name.
@@ -96,6 +98,7 @@ impl AgentSnapshot {
 
 /// A field that differs between two versions.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct FieldDifference {
     /// The field.
     pub field: String,
@@ -107,6 +110,7 @@ pub struct FieldDifference {
 
 /// What is said about a change of an agent, kept with the version it makes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct VersionNote {
     /// Who makes the change.

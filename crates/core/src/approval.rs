@@ -38,6 +38,7 @@ text_enum! {
 
 /// An approval.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Approval {
     /// Its id.
     pub id: ApprovalId,
@@ -71,6 +72,7 @@ pub struct Approval {
 
 /// An approval to request.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct NewApproval {
     /// The id, when the caller chooses it.
@@ -106,6 +108,7 @@ impl NewApproval {
 
 /// What somebody decided.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Resolution {
     /// What.

@@ -22,6 +22,7 @@ text_enum! {
 
 /// An artifact of a message.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Artifact {
     /// Its id.
     pub id: ArtifactId,
@@ -45,6 +46,7 @@ pub struct Artifact {
 
 /// An artifact to create. Its session is that of the message.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewArtifact {
     /// The id, when the caller chooses it.

@@ -98,6 +98,7 @@ fn month(day: i64) -> (i64, i64) {
 
 /// A budget.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Budget {
     /// Its id.
     pub id: BudgetId,
@@ -142,6 +143,7 @@ impl Budget {
 
 /// A budget to create.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewBudget {
     /// The id, when the caller chooses it.
@@ -254,6 +256,7 @@ fn check_limit(limit: Money) -> Result<()> {
 
 /// Changes of a budget; what is `None` stays, `Some(None)` takes the value away.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct BudgetPatch {
     /// A new name.
@@ -280,6 +283,7 @@ impl BudgetPatch {
 
 /// What a budget holds in one of its periods.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct BudgetUsage {
     /// The budget.
     pub budget_id: BudgetId,
@@ -305,6 +309,7 @@ impl BudgetUsage {
 
 /// Why a hard budget did not allow a reservation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct BudgetExceeded {
     /// The budget.
     pub budget: BudgetId,
@@ -345,6 +350,7 @@ text_enum! {
 
 /// A reservation: an amount held in every budget that applies.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Reservation {
     /// Its id.
     pub id: ReservationId,
@@ -376,6 +382,7 @@ pub struct Reservation {
 
 /// A reservation that was made, and the soft budgets that it passes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Reserved {
     /// The reservation.
     #[serde(flatten)]
@@ -386,6 +393,7 @@ pub struct Reserved {
 
 /// A reservation to make.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewReservation {
     /// A name for it, unique within the tenant: reserving it again gives the first reservation back.

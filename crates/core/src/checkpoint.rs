@@ -6,6 +6,7 @@ use crate::{CheckpointId, Json, JsonArray, JsonObject, Result, SessionId, Timest
 
 /// A checkpoint of a run, kept in a session and a namespace within it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Checkpoint {
     /// Its id.
     pub id: CheckpointId,
@@ -29,6 +30,7 @@ pub struct Checkpoint {
 
 /// A checkpoint to put.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewCheckpoint {
     /// The id, when the caller chooses it.

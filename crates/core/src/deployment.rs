@@ -38,6 +38,7 @@ impl DeploymentStatus {
 
 /// A deployment.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Deployment {
     /// Its id.
     pub id: DeploymentId,
@@ -59,6 +60,7 @@ pub struct Deployment {
 
 /// A step of a deployment.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DeploymentChange {
     /// Its place, from 1.
     pub number: i64,
@@ -72,6 +74,7 @@ pub struct DeploymentChange {
 
 /// A deployment to create; it begins as `building`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewDeployment {
     /// The id, when the caller chooses it.

@@ -88,6 +88,18 @@ pub enum Error {
         /// The status it has.
         status: String,
     },
+    /// Somebody else has taken the run over, or it is not running: this owner has no say any more. Nothing was changed.
+    #[error("run {run}: {given:?} has no say any more; it is {status} and belongs to {current:?}")]
+    RunFenced {
+        /// The id of the run.
+        run: String,
+        /// The owner that was named.
+        given: String,
+        /// The owner it has.
+        current: String,
+        /// The status it has.
+        status: String,
+    },
     /// The price would be valid at the same time as another one for the same tokens. Nothing was changed.
     #[error(
         "price of {kind} tokens of {model}: price {other} is valid from {valid_from} to {}; end it first, or begin \
@@ -187,7 +199,7 @@ impl Error {
             Self::MissingReference { .. } => "missing_reference",
             Self::IllegalTransition { .. } => "illegal_transition",
             Self::StaleRevision { .. } => "stale_revision",
-            Self::Fenced { .. } => "fenced",
+            Self::Fenced { .. } | Self::RunFenced { .. } => "fenced",
             Self::PriceOverlap { .. } => "price_overlap",
             Self::BudgetExceeded(_) => "budget_exceeded",
             Self::Unavailable { .. } => "unavailable",

@@ -20,6 +20,11 @@ macro_rules! uuid_ids {
             }
         }
 
+        #[cfg(feature = "openapi")]
+        crate::openapi::described! {
+            $name => crate::openapi::text(Some(utoipa::openapi::KnownFormat::Uuid), "A UUID"),
+        }
+
         impl From<Uuid> for $name {
             fn from(id: Uuid) -> Self {
                 Self(id)
@@ -91,6 +96,10 @@ uuid_ids! {
     ReservationId "reservation_id",
     /// Id of a deployment.
     DeploymentId "deployment_id",
+    /// Id of an API key.
+    ApiKeyId "api_key_id",
+    /// Id of a run.
+    RunId "run_id",
 }
 
 macro_rules! number_ids {
@@ -99,6 +108,9 @@ macro_rules! number_ids {
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(transparent)]
         pub struct $name(pub $number);
+
+        #[cfg(feature = "openapi")]
+        crate::openapi::described! { $name => <$number as utoipa::PartialSchema>::schema() }
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -82,6 +82,7 @@ text_enum! {
 
 /// A job.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Job {
     /// Its id.
     pub id: JobId,
@@ -143,7 +144,8 @@ pub struct Job {
 }
 
 /// What a queued job waits for; nothing of it when it can be claimed.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct JobWaits {
     /// It waits for this time.
     pub wake_at: Option<Timestamp>,
@@ -159,6 +161,7 @@ pub struct JobWaits {
 
 /// A job as the worker that claimed it gets it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ClaimedJob {
     /// Its id.
     pub id: JobId,
@@ -192,6 +195,7 @@ pub struct ClaimedJob {
 
 /// A job to enqueue.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct NewJob {
     /// The id, when the caller chooses it.
@@ -344,6 +348,7 @@ impl ClaimedJob {
 
 /// What a heartbeat tells a worker about the jobs it named.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Pulse {
     /// They are to be canceled: stop, and say so with `confirm_cancel`.
     pub cancel: Vec<JobId>,
@@ -353,6 +358,7 @@ pub struct Pulse {
 
 /// How many jobs there are of each kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct JobCounts {
     /// Queued, whether or not they can be claimed.
     pub queued: u64,
@@ -378,6 +384,7 @@ pub struct JobCounts {
 
 /// What is set for a queue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct JobQueue {
     /// Its name.
     pub name: String,
@@ -393,6 +400,7 @@ pub struct JobQueue {
 
 /// What to set for a queue.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct JobQueuePatch {
     /// How many of its jobs may run at once; `Some(None)` takes the limit away.
@@ -420,6 +428,7 @@ impl JobQueuePatch {
 
 /// What a round of the store's housekeeping for jobs did.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Tended {
     /// Jobs whose time had come.
     pub woken: u64,

@@ -16,6 +16,7 @@ pub const MOST_CATCH_UP_SECONDS: i64 = 30 * 24 * 60 * 60;
 
 /// A schedule.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct JobSchedule {
     /// Its id.
     pub id: JobScheduleId,
@@ -44,6 +45,7 @@ pub struct JobSchedule {
 
 /// A schedule to create.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewJobSchedule {
     /// Its name.
@@ -89,6 +91,7 @@ impl NewJobSchedule {
 
 /// Changes of a schedule; what is `None` stays.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct JobSchedulePatch {
     /// Another name.

@@ -39,6 +39,7 @@ text_enum! {
 /// Tokens of each kind. A token belongs to one kind only: what a provider counts twice (cached tokens within its
 /// input, reasoning within its output) is to be taken out of the larger count before.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct TokenCounts {
     /// Sent to the model and not read from its cache.
@@ -95,6 +96,7 @@ impl TokenCounts {
 /// An entry of the ledger: one call of a model. It never changes and never goes: the history of cost outlives the
 /// agent, user, session, message and job it names, which are soft references.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LedgerEntry {
     /// Its id.
     pub id: LedgerEntryId,
@@ -135,6 +137,7 @@ pub struct LedgerEntry {
 
 /// An entry to log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewLedgerEntry {
     /// Why the tokens were used; `reactive` when absent.
@@ -374,6 +377,7 @@ impl LedgerStatisticsRequest {
 
 /// What the entries of a group amount to. Of what groups are formed by, what was not asked for is `None`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LedgerStatistics {
     /// The start of the hour or day.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -12,6 +12,8 @@ use crate::{Error, Result, limits};
 pub enum FilterOperator {
     /// Equal; with JSON `null`, the field has no value.
     Equal,
+    /// Not equal, and there at all; with JSON `null`, the field has a value.
+    NotEqual,
     /// Matches a pattern of SQL LIKE: `%` any text, `_` one character.
     Like,
     /// Less than.
@@ -27,13 +29,14 @@ pub enum FilterOperator {
 impl FilterOperator {
     /// Every operator, the two-character ones first, so that a reader of text finds the longest.
     pub const ALL: &'static [Self] =
-        &[Self::LessOrEqual, Self::GreaterOrEqual, Self::Equal, Self::Like, Self::Less, Self::Greater];
+        &[Self::LessOrEqual, Self::GreaterOrEqual, Self::NotEqual, Self::Equal, Self::Like, Self::Less, Self::Greater];
 
-    /// The sign it is written with: `=`, `~`, `<`, `<=`, `>`, `>=`.
+    /// The sign it is written with: `=`, `!=`, `~`, `<`, `<=`, `>`, `>=`.
     #[must_use]
     pub const fn sign(self) -> &'static str {
         match self {
             Self::Equal => "=",
+            Self::NotEqual => "!=",
             Self::Like => "~",
             Self::Less => "<",
             Self::LessOrEqual => "<=",
@@ -60,8 +63,8 @@ impl FromStr for Filter {
     /// Reads `field=value`, `name~pattern%`, `created_at>=2025-01-01T00:00:00Z`. A value that is JSON
     /// (`3`, `true`, `null`, `"3"`) is taken as that, anything else as text.
     fn from_str(text: &str) -> Result<Self> {
-        let start = text.find(['=', '~', '<', '>']).ok_or_else(|| {
-            Error::invalid("filter", format!("{text:?} has no operator; write field=value (or ~ < <= > >=)"))
+        let start = text.find(['=', '!', '~', '<', '>']).ok_or_else(|| {
+            Error::invalid("filter", format!("{text:?} has no operator; write field=value (or != ~ < <= > >=)"))
         })?;
         let (field, rest) = text.split_at(start);
         let operator = FilterOperator::ALL
@@ -121,6 +124,8 @@ pub struct ListRequest {
     pub limit: u32,
     /// The `next` of the page before.
     pub cursor: Option<Cursor>,
+    /// In place of a cursor, the id of the item that the page begins behind.
+    pub after_id: Option<String>,
     /// Items to pass over: for callers that count pages. Pages by offset repeat or skip items when rows
     /// are written between them; a cursor does not.
     pub offset: Option<u64>,
@@ -135,6 +140,7 @@ impl Default for ListRequest {
             order: None,
             limit: limits::DEFAULT_PAGE_ITEMS,
             cursor: None,
+            after_id: None,
             offset: None,
             with_total: false,
         }
@@ -202,17 +208,20 @@ impl ListRequest {
         self
     }
 
-    /// Refuses a page of 0 or of more than 1,000 items, and a cursor together with an offset.
+    /// Refuses a page of 0 or of more than 1,000 items, and more than one way to say where it begins.
     ///
     /// # Errors
-    /// [`Error::Invalid`] naming `limit` or `offset`.
+    /// [`Error::Invalid`] naming `limit`, `after` or `offset`.
     pub fn check(&self) -> Result<()> {
         if self.limit == 0 || self.limit > limits::PAGE_ITEMS {
             let reason = format!("is {}; a page has 1 to {} items", self.limit, limits::PAGE_ITEMS);
             return Err(Error::invalid("limit", reason));
         }
-        if self.cursor.is_some() && self.offset.is_some() {
-            return Err(Error::invalid("offset", "cannot be combined with a cursor"));
+        if self.cursor.is_some() && self.after_id.is_some() {
+            return Err(Error::invalid("after", "cannot be combined with a cursor"));
+        }
+        if self.offset.is_some() && (self.cursor.is_some() || self.after_id.is_some()) {
+            return Err(Error::invalid("offset", "cannot be combined with a cursor, nor with after"));
         }
         if self.offset.is_some_and(|offset| i64::try_from(offset).is_err()) {
             return Err(Error::invalid("offset", "is out of range"));
@@ -275,6 +284,8 @@ mod tests {
         assert_eq!((filter.field.as_str(), filter.operator), ("created_at", FilterOperator::GreaterOrEqual));
         let filter: Filter = "metadata.task=3".parse().expect("a filter");
         assert_eq!(filter.value, serde_json::json!(3));
+        let filter: Filter = "status!=deleted".parse().expect("a filter");
+        assert_eq!((filter.field.as_str(), filter.operator), ("status", FilterOperator::NotEqual));
         assert!("status".parse::<Filter>().is_err());
     }
 

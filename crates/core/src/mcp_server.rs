@@ -38,6 +38,7 @@ text_enum! {
 
 /// An MCP server.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct McpServer {
     /// Its id.
     pub id: McpServerId,
@@ -79,6 +80,7 @@ impl McpServer {
 
 /// An MCP server to create or upsert.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewMcpServer {
     /// The id, when the caller chooses it.
@@ -151,6 +153,7 @@ impl NewMcpServer {
 
 /// Changes of an MCP server; what is `None` stays, `Some(None)` takes the value away.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct McpServerPatch {
     /// A new name.
@@ -204,6 +207,7 @@ fn check_reach(transport: McpTransport, command: &[String], url: Option<&str>) -
 
 /// An agent's use of an MCP server.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AgentMcpServer {
     /// The agent; the link is deleted with it.
     pub agent_id: AgentId,
@@ -221,6 +225,7 @@ pub struct AgentMcpServer {
 
 /// An MCP server as an agent uses it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AssignedMcpServer {
     /// The link.
     pub link: AgentMcpServer,
@@ -230,6 +235,7 @@ pub struct AssignedMcpServer {
 
 /// Changes of an agent's use of an MCP server; what is `None` stays, `Some(None)` takes the value away.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct AgentMcpServerPatch {
     /// Whether the agent may use it now.

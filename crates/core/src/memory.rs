@@ -6,6 +6,7 @@ use crate::{AgentId, JsonObject, MemoryId, Result, SessionId, Timestamp, UserId,
 
 /// A memory. Its name is unique for its agent and user; an absent agent or user counts as a value of its own.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Memory {
     /// Its id.
     pub id: MemoryId,
@@ -35,6 +36,7 @@ pub struct Memory {
 
 /// A memory to create or upsert.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct NewMemory {
     /// The id, when the caller chooses it.
@@ -78,6 +80,7 @@ impl NewMemory {
 
 /// Changes of a memory; what is `None` stays, `Some(None)` takes the value away.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct MemoryPatch {
     /// Another agent.

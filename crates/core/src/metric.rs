@@ -6,6 +6,7 @@ use crate::{Error, JsonObject, MetricId, Result, Timestamp, limits};
 
 /// A sample of a measure.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Metric {
     /// Its id.
     pub id: MetricId,
@@ -23,6 +24,7 @@ pub struct Metric {
 
 /// A sample to record.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewMetric {
     /// The id, when the caller chooses it.
@@ -63,6 +65,7 @@ impl NewMetric {
 
 /// What the samples of a measure amount to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct MetricStatistics {
     /// Samples.
     pub count: u64,

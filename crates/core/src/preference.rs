@@ -6,6 +6,7 @@ use crate::{JsonObject, PreferenceId, Result, Timestamp, UserId, limits};
 
 /// The preferences of a user in one category.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Preference {
     /// Their id.
     pub id: PreferenceId,
@@ -25,6 +26,7 @@ pub struct Preference {
 
 /// Preferences to create or upsert.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewPreference {
     /// The id, when the caller chooses it.
@@ -62,6 +64,7 @@ impl NewPreference {
 
 /// Changes of preferences; what is `None` stays.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct PreferencePatch {
     /// Another category.

@@ -8,6 +8,7 @@ use crate::{
 
 /// A price.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Price {
     /// Its id.
     pub id: PriceId,
@@ -47,6 +48,7 @@ impl Price {
 
 /// A price to create.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewPrice {
     /// The id, when the caller chooses it.
@@ -134,6 +136,7 @@ fn amount(per_token: Option<Money>, per_million: Option<Money>) -> Result<Option
 /// Changes of a price; what is `None` stays, `Some(None)` takes the value away. Costs that were computed stay as
 /// they are.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct PricePatch {
     /// Another price of one token.

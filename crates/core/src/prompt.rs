@@ -6,6 +6,7 @@ use crate::{AgentId, JsonObject, PromptId, Result, Timestamp, limits};
 
 /// A version of a prompt. Its text never changes: another text is another version.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Prompt {
     /// The id of the version.
     pub id: PromptId,
@@ -29,6 +30,7 @@ pub struct Prompt {
 
 /// A version of a prompt to create. It gets the number after the newest.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct NewPrompt {
     /// The id, when the caller chooses it.
@@ -65,6 +67,7 @@ impl NewPrompt {
 
 /// Changes of a version of a prompt; what is `None` stays.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct PromptPatch {
     /// A merge patch (RFC 7396) of the metadata.

@@ -8,6 +8,7 @@ use crate::{
 
 /// A decision that was taken.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RoutingDecision {
     /// Its id.
     pub id: RoutingDecisionId,
@@ -33,6 +34,7 @@ pub struct RoutingDecision {
 
 /// A decision to record.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewRoutingDecision {
     /// The id, when the caller chooses it.

@@ -43,6 +43,7 @@ impl SessionStatus {
 
 /// A session.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Session {
     /// Its id.
     pub id: SessionId,
@@ -82,8 +83,29 @@ pub struct Session {
     pub updated_at: Timestamp,
 }
 
+/// By what a reader can tell whether what it knows of a session still holds: nothing of it moves without a change, and
+/// no change leaves all of it as it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct SessionStamp {
+    /// The session.
+    pub id: SessionId,
+    /// Grows with every change of the session itself.
+    pub revision: i64,
+    /// The seq of its newest message: grows with every append.
+    pub last_seq: i64,
+    /// Messages it holds.
+    pub message_count: i64,
+    /// The number of its newest event: grows with every event.
+    pub last_event: i64,
+    /// Grows with every change or deletion of one of its messages.
+    pub edits: i64,
+    /// When the session itself was last changed.
+    pub updated_at: Timestamp,
+}
+
 /// A session to create.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct NewSession {
     /// The id, when the caller chooses it.
@@ -135,6 +157,7 @@ impl NewSession {
 
 /// Changes of a session; what is `None` stays, `Some(None)` takes the value away.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct SessionPatch {
     /// Change only if the session is still at this revision.

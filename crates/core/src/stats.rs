@@ -4,6 +4,7 @@ use serde::Serialize;
 
 /// What a tenant has.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Stats {
     /// Agents, without the soft-deleted ones.
     pub total_agents: i64,

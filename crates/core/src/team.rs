@@ -22,6 +22,7 @@ text_enum! {
 
 /// A team.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Team {
     /// Its id.
     pub id: TeamId,
@@ -43,6 +44,7 @@ pub struct Team {
 
 /// A team to create or upsert.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewTeam {
     /// The id, when the caller chooses it.
@@ -88,6 +90,7 @@ impl NewTeam {
 
 /// Changes of a team; what is `None` stays.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct TeamPatch {
     /// A new name.
@@ -114,6 +117,7 @@ impl TeamPatch {
 
 /// A member of a team.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TeamMember {
     /// The team.
     pub team_id: TeamId,
@@ -129,6 +133,7 @@ pub struct TeamMember {
 
 /// An agent to make a member of a team.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewTeamMember {
     /// The agent.

@@ -6,6 +6,7 @@ use crate::{JsonObject, Result, TenantId, Timestamp, limits};
 
 /// A tenant. Two tenants never see or block each other.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Tenant {
     /// Its number; 1 is the default tenant.
     pub id: TenantId,
@@ -21,6 +22,7 @@ pub struct Tenant {
 
 /// A tenant to create.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewTenant {
     /// Its name, unique in the database.
@@ -48,6 +50,7 @@ impl NewTenant {
 
 /// Changes of a tenant; what is `None` stays.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TenantPatch {
     /// A new name.

@@ -24,6 +24,9 @@ macro_rules! text_enum {
             }
         }
 
+        #[cfg(feature = "openapi")]
+        $crate::openapi::described! { $name => $crate::openapi::words(&[$($text),*]) }
+
         impl std::fmt::Display for $name {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.pad(self.as_str())

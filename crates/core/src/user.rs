@@ -6,6 +6,7 @@ use crate::{Error, JsonObject, Result, Timestamp, UserId, limits};
 
 /// A user.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct User {
     /// Its id.
     pub id: UserId,
@@ -25,6 +26,7 @@ pub struct User {
 
 /// A user to create or upsert.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct NewUser {
     /// The id, when the caller chooses it.
@@ -51,6 +53,7 @@ impl NewUser {
 
 /// Changes of a user; what is `None` stays, `Some(None)` takes the value away.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct UserPatch {
     /// A new e-mail address.

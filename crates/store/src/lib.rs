@@ -19,9 +19,10 @@ pub use migrate::{
     PlannedStatement, SchemaHealth,
 };
 pub use repo::{
-    AgentMcpServers, AgentVersions, Agents, Approvals, Artifacts, Budgets, Checkpoints, Deployments, Failure,
-    JobSchedules, Jobs, Ledger, McpServers, Memories, Messages, Metrics, Preferences, Prices, Prompts, Retry,
-    RoutingDecisions, Sessions, TeamMembers, Teams, Tenants, Users,
+    AgentMcpServers, AgentVersions, Agents, ApiKeys, Approvals, Artifacts, Budgets, Checkpoints, Deployments, Failure,
+    IdempotencyKeys, JobSchedules, Jobs, Ledger, Lockable, McpServers, Memories, Messages, Metrics, Preferences,
+    Prices, Prompts, Retry, RoutingDecisions, Runs, SessionEvents, Sessions, TeamMembers, Teams, Tenants, Users,
 };
 pub use store::{Store, TenantStore};
+pub use wake::Change;
 pub use worker::{HandlerError, JobContext, Outcome, Worker, WorkerOptions};

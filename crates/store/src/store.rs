@@ -2,15 +2,15 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use agentkeep_core::{Clock, IdGenerator, Result, SystemClock, TenantId, Timestamp};
-use tokio::sync::Notify;
+use agentkeep_core::{AgentId, Clock, IdGenerator, Result, SessionId, SystemClock, TenantId, Timestamp};
+use tokio::sync::{Notify, broadcast};
 use uuid::Uuid;
 
 use crate::{
     engine::{Config, Engine, Executor, PoolGauges, Row, Sql, Tx, Value},
     migrate,
     repo::{Marks, Moves},
-    wake::Wakes,
+    wake::{Change, Wakes},
 };
 
 /// An open database. Cheap to clone; all clones share its connections.
@@ -94,12 +94,14 @@ impl Store {
         config.check_scheme()?;
         let config = Arc::new(config);
         let engine = Engine::open(Arc::clone(&config)).await?;
+        let ids = IdGenerator::default();
+        let own = ids.generate(clock.now());
         let context = Arc::new(Context {
             clock: Box::new(clock),
-            ids: IdGenerator::default(),
+            ids,
             marks: Marks::default(),
             ledger_moves: Moves::default(),
-            wakes: Wakes::new(engine.clone()),
+            wakes: Wakes::new(engine.clone(), own),
             #[cfg(any(test, feature = "conformance"))]
             controls: crate::conformance::controls::Controls::default(),
         });
@@ -191,6 +193,17 @@ impl Store {
         TenantStore { executor: Executor::Tx(tx.clone()), tenant, context: Arc::clone(&self.default.context) }
     }
 
+    /// What changes from now on, in every tenant: for those that keep copies. It tells what [`TenantStore::session_changed`]
+    /// and [`TenantStore::agent_changed`] were called with, in this process and in others, and [`Change::Anything`]
+    /// where it is not known what changed: on SQLite after every write of another process, on PostgreSQL when the
+    /// connection that listens was made anew, behind a pooler once a second. A hint that comes a moment later: who falls
+    /// behind gets `Lagged`, which means the same as `Anything`. In the beginning there may be one `Anything` without
+    /// reason.
+    #[must_use]
+    pub fn changes(&self) -> broadcast::Receiver<Change> {
+        self.default.context.wakes.changes()
+    }
+
     /// Waits for what is being written and closes all connections, of all clones.
     pub async fn close(&self) {
         self.engine.close().await;
@@ -256,7 +269,29 @@ impl TenantStore {
 
     /// What is notified when there may be jobs in a queue.
     pub(crate) fn waiter(&self, queue: &str) -> Arc<Notify> {
-        self.context.wakes.waiter(self.tenant, queue)
+        self.context.wakes.queue_waiter(self.tenant, queue)
+    }
+
+    /// What is notified (one permit) when a session may have changed, for as long as it is kept: events, runs and
+    /// streamed messages by themselves, anything else by [`TenantStore::session_changed`]; by other processes too, and
+    /// sometimes without reason. A hint: get it before you read, and look now and then without being told.
+    #[must_use]
+    pub fn session_waiter(&self, session: SessionId) -> Arc<Notify> {
+        self.context.wakes.session_waiter(self.tenant, session)
+    }
+
+    /// Wakes those that wait for a session, here and in other processes, and tells it to [`Store::changes`]; inside a
+    /// transaction once that is committed. For what does not do so itself: a plain append, a change of the session.
+    pub fn session_changed(&self, session: SessionId) {
+        let (context, tenant) = (Arc::clone(&self.context), self.tenant);
+        self.executor.after_commit(move || context.wakes.session_changed(tenant, session));
+    }
+
+    /// Tells [`Store::changes`], here and in other processes, that an agent changed; inside a transaction once that is
+    /// committed.
+    pub fn agent_changed(&self, agent: AgentId) {
+        let (context, tenant) = (Arc::clone(&self.context), self.tenant);
+        self.executor.after_commit(move || context.wakes.agent_changed(tenant, agent));
     }
 
     /// Protections that a test may turn off, to see that it fails without them.
@@ -266,7 +301,9 @@ impl TenantStore {
         &self.context.controls
     }
 
-    pub(crate) fn now(&self) -> Timestamp {
+    /// The time, by the clock that the store was opened with.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
         self.context.clock.now()
     }
 

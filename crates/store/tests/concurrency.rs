@@ -17,7 +17,8 @@ use agentkeep::{
     Store, TenantStore, Value,
     conformance::support::{chat, delivered, messages, new_name, object, race, rows_of, said, seqs, session, user},
     core::{
-        Direction, Error, FilterOperator, ListRequest, NewMessage, NewSession, NewUser, Result, SessionId, SessionPatch,
+        Direction, Error, FilterOperator, ListRequest, NewMessage, NewSession, NewUser, Result, SessionId,
+        SessionPatch, UserPatch,
     },
 };
 use support::Place;
@@ -37,6 +38,8 @@ on_each_engine! {
     deletes_of_messages_sessions_and_users_at_once_all_end,
     a_caller_that_goes_away_leaves_no_gap,
     a_patch_that_reads_and_writes_back_loses_updates,
+    a_conditional_change_that_looks_before_the_lock_loses_changes,
+    a_request_that_looks_before_it_claims_is_done_twice,
 }
 
 /// Whether numbers are 1, 2, 3 … without gap or repeat: what every test here is about.
@@ -510,4 +513,45 @@ async fn a_patch_that_reads_and_writes_back_loses_updates(place: &Place) {
     let session = tenant.sessions().get(id).await.expect("read").expect("there");
     let kept = session.state.to_value().as_object().map_or(0, serde_json::Map::len);
     assert!(kept < 80, "all {kept} of 80 are there: the check does not notice lost updates");
+}
+
+/// Control: the conditional change of the suite with the look outside of the lock.
+async fn a_conditional_change_that_looks_before_the_lock_loses_changes(place: &Place) {
+    let tenant = place.tenant().await;
+    let seen = user(&tenant, "ann@example.org").await;
+    let looked = Arc::new(tokio::sync::Barrier::new(8));
+    let won = race(8, |index| {
+        let (tenant, looked, seen) = (tenant.clone(), Arc::clone(&looked), seen.clone());
+        async move {
+            let found = tenant.users().get(seen.id).await.expect("read").expect("the user");
+            looked.wait().await;
+            let unchanged = found.updated_at == seen.updated_at;
+            if unchanged {
+                let patch = UserPatch { name: Some(Some(index.to_string())), ..UserPatch::default() };
+                tenant.users().update(seen.id, patch).await.expect("changed");
+            }
+            unchanged
+        }
+    })
+    .await;
+    assert!(won.iter().filter(|won| **won).count() > 1, "several believe that they were the one: {won:?}");
+}
+
+/// Control: the repeated request of the suite, which looks whether it was done instead of claiming its key first.
+async fn a_request_that_looks_before_it_claims_is_done_twice(place: &Place) {
+    let tenant = place.tenant().await;
+    let looked = Arc::new(tokio::sync::Barrier::new(8));
+    race(8, |_| {
+        let (tenant, store, looked) = (tenant.clone(), place.store.clone(), Arc::clone(&looked));
+        async move {
+            let sql = "SELECT key FROM idempotency_keys WHERE tenant_id = $1 AND key = 'k'";
+            let done = store.fetch_one(sql, &[tenant.id().into()]).await.expect("read").is_some();
+            looked.wait().await;
+            if !done {
+                tenant.users().create(NewUser::default()).await.expect("created");
+            }
+        }
+    })
+    .await;
+    assert!(rows_of(&place.store, &tenant, "users").await > 1, "the request is done more than once");
 }

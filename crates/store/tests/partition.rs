@@ -237,7 +237,7 @@ fn is_planned(statement: &str) -> bool {
 /// The partitions of each table that the plan of a statement touches.
 async fn partitions(client: &Client, statement: &str) -> BTreeMap<String, BTreeSet<String>> {
     let prepared = client.prepare(statement).await.unwrap_or_else(|error| panic!("{error:?}: {statement}"));
-    let values: Vec<String> = prepared.params().iter().map(sample).collect();
+    let values: Vec<String> = prepared.params().iter().map(|ty| sample(ty, statement)).collect();
     let values = if values.is_empty() { String::new() } else { format!("({})", values.join(", ")) };
     let types: Vec<String> = prepared.params().iter().map(|ty| ty.name().to_owned()).collect();
     let types = if types.is_empty() { String::new() } else { format!("({})", types.join(", ")) };
@@ -271,12 +271,14 @@ fn collect(plan: &Json, touched: &mut BTreeMap<String, BTreeSet<String>>) {
     }
 }
 
-/// A value of that type, as a literal.
-fn sample(ty: &Type) -> String {
+/// A value of that type for a parameter of the statement, as a literal.
+fn sample(ty: &Type, statement: &str) -> String {
     let text = match ty.name() {
+        // A text may be a list of ids, most of which are UUIDs.
+        "text" if statement.contains("AS int8[]") => "1",
         "bool" => "true",
         "int2" | "int4" | "int8" | "float4" | "float8" | "numeric" => "1",
-        "uuid" => "01890a5d-ac96-774b-bcce-b302099a8057",
+        "uuid" | "text" => "01890a5d-ac96-774b-bcce-b302099a8057",
         "timestamptz" => "2025-01-01T00:00:00Z",
         "jsonb" | "json" => "{}",
         "_bool" => "{true}",

@@ -67,6 +67,8 @@ pub struct Entity {
     /// What creating one is called.
     pub create_name: &'static str,
     pub create: Option<for<'a> fn(&'a Home, Body) -> Call<'a, Value>>,
+    /// What there is to say when one was created.
+    pub create_note: Option<&'static str>,
     pub update: Option<Change>,
     pub upsert: Option<for<'a> fn(&'a Home, Body) -> Call<'a, Value>>,
     pub delete: Option<for<'a> fn(&'a Home, String) -> Call<'a, ()>>,
@@ -288,7 +290,11 @@ impl Entity {
         if !self.reveals(matches) {
             self.hide(&mut value);
         }
-        Ok(output.record(&value)?)
+        output.record(&value)?;
+        if let Some(note) = self.create_note.filter(|_| verb == self.create_name) {
+            output.say(note);
+        }
+        Ok(())
     }
 
     fn reveals(&self, matches: &ArgMatches) -> bool {

@@ -137,12 +137,15 @@ CREATE INDEX sessions_by_agent ON sessions (tenant_id, agent_id, created_at, id)
 CREATE INDEX sessions_by_metadata ON sessions USING gin (metadata jsonb_path_ops);
 
 -- What every append moves: the counter that gives a session's messages their seq. Narrow and apart from
--- sessions, so that an append touches as few pages as possible.
+-- sessions, so that an append touches as few pages as possible. Beside it the counter of the session's events, and
+-- how often one of its messages was changed or deleted.
 CREATE TABLE session_heads (
     tenant_id int4 NOT NULL,
     session_id uuid NOT NULL,
     last_seq int8 NOT NULL,
     message_count int8 NOT NULL,
+    last_event int8 NOT NULL DEFAULT 0,
+    edits int8 NOT NULL DEFAULT 0,
     last_message_at timestamptz,
     PRIMARY KEY (tenant_id, session_id),
     FOREIGN KEY (tenant_id, session_id) REFERENCES sessions (tenant_id, id) ON DELETE CASCADE

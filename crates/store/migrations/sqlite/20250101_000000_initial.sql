@@ -137,12 +137,15 @@ CREATE INDEX sessions_by_user ON sessions (tenant_id, user_id, created_at, id);
 CREATE INDEX sessions_by_agent ON sessions (tenant_id, agent_id, created_at, id);
 
 -- What every append moves: the counter that gives a session's messages their seq. Narrow and apart from
--- sessions, so that an append touches as few pages as possible.
+-- sessions, so that an append touches as few pages as possible. Beside it the counter of the session's events, and
+-- how often one of its messages was changed or deleted.
 CREATE TABLE session_heads (
     tenant_id INTEGER NOT NULL,
     session_id BLOB NOT NULL CHECK (length(session_id) = 16),
     last_seq INTEGER NOT NULL,
     message_count INTEGER NOT NULL,
+    last_event INTEGER NOT NULL DEFAULT 0,
+    edits INTEGER NOT NULL DEFAULT 0,
     last_message_at INTEGER,
     PRIMARY KEY (tenant_id, session_id),
     FOREIGN KEY (tenant_id, session_id) REFERENCES sessions (tenant_id, id) ON DELETE CASCADE

@@ -227,9 +227,10 @@ pub async fn a_soft_deleted_agent_is_hidden_and_its_name_is_free(home: &Home) {
     assert_eq!(agents.list(&ListRequest::new().with_total()).await.expect("listed").total, Some(1));
     assert_eq!(agents.get(ada.id).await.expect("read"), Some(gone.clone()));
     let since = ListRequest::new().filter_by("deleted_at", FilterOperator::GreaterOrEqual, ada.created_at);
-    assert_eq!(agents.list(&since).await.expect("listed").items, [gone]);
+    assert_eq!(agents.list(&since).await.expect("listed").items, std::slice::from_ref(&gone));
     let living = ListRequest::new().filter("deleted_at", None::<&str>);
-    assert_eq!(agents.list(&living).await.expect("listed").items, [bob]);
+    assert_eq!(agents.list(&living).await.expect("listed").items, std::slice::from_ref(&bob));
+    assert_eq!(agents.list_with_deleted(&ListRequest::new()).await.expect("listed").items, [gone, bob]);
 
     assert_missing(agents.soft_delete(ada.id, &note).await);
     assert_missing(agents.update(ada.id, AgentPatch { active: Some(true), ..AgentPatch::default() }).await);
@@ -354,6 +355,35 @@ pub async fn agents_are_filtered_and_ordered(home: &Home) {
     let rest = agents.list(&ListRequest::new().after(first.next.expect("more"))).await.expect("listed");
     assert_eq!(names(&rest.items), ["ada", "bob"]);
     assert!(matches!(agents.list(&ListRequest::new().filter("tools", "x")).await, Err(Error::Invalid { .. })));
+}
+
+/// Stamps move with every change of the agent and of its active prompt of that name, and with nothing else.
+pub async fn what_was_made_of_an_agent_holds_until_it_or_its_prompt_changes(home: &Home) {
+    let (agents, prompts) = (home.tenant.agents(), home.tenant.prompts());
+    let (ada, bob) =
+        (agents.create(full("ada")).await.expect("created"), agents.create(full("bob")).await.expect("created"));
+    let stamps = async |ids: &[AgentId]| home.tenant.agents().stamps(ids, "system").await.expect("read");
+    let first = stamps(&[ada.id]).await;
+    assert_eq!(first[0].map(|stamp| (stamp.id, stamp.version, stamp.active_prompt)), Some((ada.id, 1, None)));
+    agents.record_use(ada.id).await.expect("counted");
+    for (agent, name, active) in [(ada.id, "system", false), (ada.id, "other", true), (bob.id, "system", true)] {
+        let new = NewPrompt { agent_id: Some(agent), active, ..NewPrompt::new(name, "x") };
+        prompts.create(new).await.expect("created");
+    }
+    assert_eq!(stamps(&[ada.id]).await, first);
+    let new = NewPrompt { agent_id: Some(ada.id), active: true, ..NewPrompt::new("system", "x") };
+    let prompt = prompts.create(new).await.expect("created");
+    assert_eq!(stamps(&[ada.id]).await[0].and_then(|stamp| stamp.active_prompt), Some(prompt.id));
+    let patch = AgentPatch { active: Some(false), ..AgentPatch::default() };
+    agents.update(ada.id, patch).await.expect("changed");
+    assert_eq!(stamps(&[ada.id]).await[0].map(|stamp| stamp.version), Some(2));
+
+    let many = stamps(&[bob.id, AgentId(99), ada.id, bob.id]).await;
+    assert_eq!(many.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false, true, true]);
+    assert_eq!(stamps(&[]).await, []);
+    assert_eq!(home.other.agents().stamps(&[ada.id], "system").await.expect("read"), [None]);
+    let outcome = agents.stamps(&[ada.id; 1001], "system").await;
+    assert!(matches!(outcome, Err(Error::Invalid { field, .. }) if field == "ids"));
 }
 
 /// The same names and ids in two tenants.

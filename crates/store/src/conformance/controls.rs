@@ -8,6 +8,7 @@ pub struct Controls {
     no_row_lock: AtomicBool,
     no_fence: AtomicBool,
     no_budget_gate: AtomicBool,
+    no_stream_fence: AtomicBool,
 }
 
 impl Controls {
@@ -24,6 +25,15 @@ impl Controls {
     /// From here on jobs are claimed whatever they may cost.
     pub fn without_budget_gate(&self) {
         self.no_budget_gate.store(true, Ordering::Relaxed);
+    }
+
+    /// From here on a streamed message grows if it was streaming a moment before.
+    pub fn without_stream_fence(&self) {
+        self.no_stream_fence.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn stream_fence_is_off(&self) -> bool {
+        self.no_stream_fence.load(Ordering::Relaxed)
     }
 
     pub(crate) fn row_lock_is_off(&self) -> bool {

@@ -8,6 +8,7 @@
 
 pub mod agent_versions;
 pub mod agents;
+pub mod api_keys;
 pub mod approvals;
 pub mod artifacts;
 pub mod budgets;
@@ -15,9 +16,11 @@ pub mod checkpoints;
 pub mod controls;
 pub mod deployments;
 mod fixtures;
+pub mod idempotency;
 pub mod job_costs;
 pub mod jobs;
 pub mod ledger;
+pub mod lock;
 pub mod mcp_servers;
 pub mod memories;
 pub mod messages;
@@ -27,9 +30,12 @@ pub mod prices;
 pub mod prompts;
 pub mod raw;
 pub mod routing_decisions;
+pub mod runs;
+pub mod session_events;
 pub mod sessions;
 pub mod statements;
 pub mod stats;
+pub mod streams;
 pub mod support;
 pub mod teams;
 pub mod tenants;
@@ -84,6 +90,7 @@ macro_rules! for_each_case {
                 a_session_is_linked_to_an_agent_and_outlives_it,
                 a_deleted_agent_takes_what_is_its_own,
                 agents_are_filtered_and_ordered,
+                what_was_made_of_an_agent_holds_until_it_or_its_prompt_changes,
                 agents_of_two_tenants_do_not_meet;
             agent_versions:
                 every_change_of_an_agent_makes_a_version_and_nothing_else_does,
@@ -254,6 +261,34 @@ macro_rules! for_each_case {
                 appends_in_a_transaction_are_done_together_or_not_at_all,
                 an_old_message_does_not_move_the_time_of_the_newest_back,
                 message_ids_are_new_under_contention;
+            session_events:
+                events_get_1_2_3_and_are_read_behind_a_number,
+                bad_events_are_refused,
+                racing_events_and_messages_are_numbered_without_gaps,
+                pruned_events_are_told_as_a_gap,
+                stamps_change_exactly_when_something_changed,
+                those_who_wait_for_a_session_are_woken;
+            streams:
+                a_message_is_started_grows_and_is_finished,
+                the_content_is_what_was_given_or_what_it_began_with_and_its_deltas,
+                ten_thousand_deltas_are_put_together_exactly,
+                a_message_that_breaks_off_stays_incomplete_and_says_why,
+                a_message_that_is_not_streaming_is_refused_and_nothing_is_stored,
+                a_repeated_start_gives_the_first_message_back,
+                sixteen_streams_on_one_session_are_numbered_without_gaps,
+                no_delta_comes_behind_the_end,
+                a_session_that_is_deleted_while_streaming_leaves_nothing,
+                streams_in_a_transaction_are_done_with_it;
+            runs:
+                a_run_is_started_told_and_finished,
+                a_run_that_waits_is_resumed_by_anybody_and_once,
+                bad_runs_are_refused,
+                runs_are_listed_by_session_agent_status_and_time,
+                a_heartbeat_keeps_what_is_the_owners_and_says_what,
+                a_run_that_was_taken_over_is_not_finished_by_its_old_owner,
+                of_racing_owners_one_takes_a_run_over,
+                what_a_run_left_streaming_is_found,
+                runs_go_with_their_session_and_stay_in_their_tenant;
             prices:
                 a_price_is_created_read_changed_and_deleted,
                 overlapping_prices_are_refused_and_name_the_other,
@@ -284,6 +319,31 @@ macro_rules! for_each_case {
                 a_deployment_is_created_moved_on_and_remembers_every_step,
                 only_legal_changes_of_a_deployment_happen,
                 of_racing_changes_of_a_deployment_one_wins;
+            api_keys:
+                an_api_key_is_created_read_changed_revoked_and_deleted,
+                bad_api_keys_are_refused_by_field,
+                a_key_opens_its_tenant_and_a_wrong_one_nothing,
+                a_prefix_that_two_tenants_have_opens_to_each_its_own,
+                an_expired_or_revoked_key_opens_nothing_and_says_why,
+                racing_revocations_of_one_key_leave_one_time,
+                the_use_of_a_key_is_noted_and_is_no_change,
+                racing_uses_of_the_same_keys_all_end,
+                only_keys_that_open_something_count_as_any,
+                the_secret_of_a_key_is_shown_once_and_not_kept,
+                api_keys_of_two_tenants_do_not_meet;
+            idempotency:
+                a_request_is_claimed_answered_and_repeated,
+                what_is_wrong_with_a_claim_is_told,
+                a_claim_that_is_rolled_back_leaves_nothing,
+                racing_claims_of_one_key_do_the_request_once,
+                who_waits_for_a_claim_goes_on_when_it_is_rolled_back,
+                a_claim_without_an_answer_is_taken_over_by_one,
+                old_idempotency_keys_are_pruned;
+            lock:
+                a_row_under_lock_says_when_it_was_changed,
+                what_cannot_be_locked_is_told,
+                of_racing_conditional_changes_of_a_locked_row_one_wins,
+                tenants_are_changed_within_the_transaction_of_a_lock;
             raw:
                 statements_of_the_callers_run_with_the_same_text_on_every_engine,
                 parameters_are_bound_by_number_whatever_their_order,

@@ -42,5 +42,6 @@ pub fn texts(store: &Store) -> Vec<String> {
 /// What repositories have beside the statements of their entity.
 fn more(dialect: Dialect) -> Vec<&'static Sql> {
     let batches = repo::batches().into_iter().flat_map(|batch| batch.statements(dialect));
-    repo::more_statements().into_iter().chain(batches).collect()
+    let appends = repo::appends().into_iter().flat_map(|append| append.statements(dialect));
+    repo::more_statements().into_iter().chain(batches).chain(appends).collect()
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use agentkeep_core::{
-    Error, ListRequest, MessagePatch, NewMessage, NewSession, NewTenant, NewUser, SessionPatch, TenantId, TenantPatch,
-    UserPatch,
+    Error, ListRequest, MessagePatch, NewMessage, NewRun, NewSession, NewTenant, NewUser, SessionPatch, TenantId,
+    TenantPatch, UserPatch,
 };
 
 use super::{
@@ -38,10 +38,13 @@ pub async fn a_tenant_is_created_read_changed_and_deleted_with_everything(home: 
     let of_ann = NewSession { user_id: Some(ann.id), ..chat("web", "1") };
     let made = inside.sessions().create(of_ann).await.expect("created");
     inside.messages().append(made.id, said("hello")).await.expect("appended");
+    let run = NewRun::new(made.id, "me", inside.now());
+    let run = inside.runs().create(run).await.expect("a run");
+    inside.messages().start(made.id, said(""), Some(run.id)).await.expect("started");
     let kept = session(&home.tenant).await;
     tenants.delete(created.id).await.expect("deleted");
     assert_eq!(tenants.get(created.id).await.expect("read"), None);
-    for table in ["users", "sessions", "session_heads", "messages"] {
+    for table in ["users", "sessions", "session_heads", "messages", "session_events", "runs"] {
         assert_eq!(rows_of(&home.store, &inside, table).await, 0, "{table}");
     }
     assert!(home.tenant.sessions().get(kept.id).await.expect("read").is_some(), "the others are as they were");

@@ -155,6 +155,12 @@ impl Config {
         )))
     }
 
+    /// The engine that the address is of: `postgresql` or `sqlite`.
+    #[must_use]
+    pub fn engine_name(&self) -> &'static str {
+        if self.is_postgres() { "postgresql" } else { "sqlite" }
+    }
+
     pub(crate) fn is_postgres(&self) -> bool {
         self.url.starts_with("postgres://") || self.url.starts_with("postgresql://")
     }

@@ -166,9 +166,8 @@ impl Engine {
         }
     }
 
-    /// From here on `heard` is called when other processes may have written something: with what they said
-    /// ([`Engine::tell`]), or with an empty text when all that is known is that something may have changed. A hint:
-    /// words may get lost. Ends when `heard` says that nobody listens any more.
+    /// From here on `heard` is called when other processes may have written something. A hint: words may get lost,
+    /// which is told as [`News::Unknown`] where it is noticed. Ends when `heard` says that nobody listens any more.
     pub(crate) fn listen(&self, heard: Heard) {
         match self {
             Self::Postgres(engine) => engine.listen(heard),
@@ -193,8 +192,19 @@ impl Engine {
     }
 }
 
+/// What there is to hear from other processes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum News<'a> {
+    /// One of them, this one included, said something ([`Engine::tell`]).
+    Words(&'a str),
+    /// Nothing in particular: time went by, or something was written, maybe by this process.
+    Look,
+    /// Another one wrote something and did not say what, or may have said something while nobody listened.
+    Unknown,
+}
+
 /// Who listens to other processes; false when nobody does any more.
-pub(crate) type Heard = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+pub(crate) type Heard = Arc<dyn Fn(News<'_>) -> bool + Send + Sync>;
 
 /// Where statements run: each on its own, or inside one transaction.
 #[derive(Clone)]

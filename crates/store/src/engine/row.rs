@@ -192,7 +192,7 @@ macro_rules! from_column_ids {
 from_column_ids! {
     UserId, AgentVersionId, TeamId, SessionId, MessageId, ArtifactId, MemoryId, PromptId, PreferenceId, McpServerId,
     MetricId, RoutingDecisionId, CheckpointId, JobId, JobScheduleId, ApprovalId,
-    LedgerEntryId, PriceId, BudgetId, ReservationId, DeploymentId,
+    LedgerEntryId, PriceId, BudgetId, ReservationId, DeploymentId, ApiKeyId, RunId,
 }
 
 impl FromColumn for TenantId {

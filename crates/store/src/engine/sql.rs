@@ -212,7 +212,7 @@ pub(crate) struct AppendSql {
     /// `$2 …` its columns. Returns the same.
     pub postgres_one: Sql,
     /// Parameters: `$1` tenant, `$2` the parent, `$3` how many rows it gets, `$4` the latest time of its rows.
-    /// Moves the counter of the parent on, and gives `agentkeep_note` what it was before.
+    /// Moves the counter of the parent on, and gives `agentkeep_note` what it was before. May do without the time.
     pub sqlite_count: Sql,
     /// Parameters: `$1` tenant, `$2` the number of the row, `$3 …` its columns. Inserts it.
     pub sqlite_insert: Sql,
@@ -235,6 +235,15 @@ impl PostgresAppend<'_> {
 }
 
 impl AppendSql {
+    /// The statements that an engine runs for it.
+    #[cfg(any(test, feature = "conformance"))]
+    pub(crate) fn statements(&self, dialect: Dialect) -> Vec<&Sql> {
+        dialect.pick(
+            vec![&self.postgres, &self.postgres_plain, &self.postgres_one],
+            vec![&self.sqlite_count, &self.sqlite_insert],
+        )
+    }
+
     /// PostgreSQL's statement for those rows.
     pub(super) fn postgres_for(&self, rows: &[&[Value]]) -> PostgresAppend<'_> {
         let is_plain = |row: &&[Value]| row.iter().skip(self.plain_columns).all(|value| matches!(value, Value::Null));

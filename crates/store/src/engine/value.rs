@@ -113,6 +113,8 @@ into_value! {
     agentkeep_core::BudgetId => |value| Self::Uuid(value.0);
     agentkeep_core::ReservationId => |value| Self::Uuid(value.0);
     agentkeep_core::DeploymentId => |value| Self::Uuid(value.0);
+    agentkeep_core::ApiKeyId => |value| Self::Uuid(value.0);
+    agentkeep_core::RunId => |value| Self::Uuid(value.0);
 }
 
 impl<T: Into<Value>> From<Option<T>> for Value {

@@ -23,8 +23,15 @@ macro_rules! embed {
 }
 
 /// Every file of `migrations/`, in order. A new migration is added here and nowhere else.
-const EMBEDDED: &[(&str, &str, &str)] =
-    embed!["20250101_000000_initial", "20250102_000000_ledger", "20250103_000000_jobs", "20250104_000000_deployments"];
+const EMBEDDED: &[(&str, &str, &str)] = embed![
+    "20250101_000000_initial",
+    "20250102_000000_ledger",
+    "20250103_000000_jobs",
+    "20250104_000000_deployments",
+    "20250105_000000_api_keys",
+    "20250106_000000_idempotency_keys",
+    "20250107_000000_streams",
+];
 
 /// One step of the schema's history.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,14 +1,16 @@
 //! Agents. Every change of one is made under its row lock and kept as a version of it.
 
+use std::collections::HashMap;
+
 use agentkeep_core::{
-    Agent, AgentId, AgentPatch, AgentSnapshot, Direction, Error, ListRequest, NewAgent, Page, Result, Session,
-    SessionId, SessionPatch, TenantId, Timestamp, VersionNote,
+    Agent, AgentId, AgentPatch, AgentSnapshot, AgentStamp, Direction, Error, ListRequest, NewAgent, Page, PromptId,
+    Result, Session, SessionId, SessionPatch, TenantId, Timestamp, VersionNote,
 };
 
 use super::{
     Sessions, TeamMembers, agent_versions,
     list::{list, list_from},
-    table::{Field, FieldKind, Table, params, record, write, write_one},
+    table::{Field, FieldKind, Table, id_list, params, record, write, write_one},
 };
 use crate::{
     engine::{Executor, Sql, Value},
@@ -123,6 +125,18 @@ static RECORD_USE: Sql = Sql::both(
      WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NULL
      RETURNING usage_count",
 );
+// A list of ids is one text on both engines: PostgreSQL splits it, SQLite has no arrays and reads it as JSON.
+static STAMPS: Sql = Sql::per_engine(
+    "SELECT a.id, a.version, p.id
+     FROM agents a
+     LEFT JOIN prompts p ON p.tenant_id = $1 AND p.agent_key = a.id AND p.name = $3 AND p.active
+     WHERE a.tenant_id = $1 AND a.id = ANY(CAST(string_to_array($2, ',') AS int8[]))",
+    "SELECT a.id, a.version, p.id
+     FROM json_each('[' || $2 || ']') AS wanted
+     CROSS JOIN agents a ON a.tenant_id = $1 AND a.id = wanted.value
+     LEFT JOIN prompts p ON p.tenant_id = $1 AND p.agent_key = a.id AND p.name = $3 AND p.active",
+)
+.short();
 static DELETE: Sql = Sql::both("DELETE FROM agents WHERE tenant_id = $1 AND id = $2");
 
 /// Every fixed statement of this file.
@@ -141,6 +155,7 @@ pub(super) static STATEMENTS: super::Statements = (
         &CHANGE,
         &INCREMENT_RUN_ID,
         &RECORD_USE,
+        &STAMPS,
         &DELETE,
     ],
 );
@@ -219,6 +234,23 @@ impl Agents<'_> {
         self.0.executor.fetch_optional(&GET_BY_NAME, &params![self.0.tenant, name]).await
     }
 
+    /// What tells whether what a reader made of these agents, and of their prompts of one name, still holds, in the
+    /// order of the ids; `None` for those that are not there. One short statement.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for more than 1,000 ids.
+    pub async fn stamps(&self, ids: &[AgentId], prompt: &str) -> Result<Vec<Option<AgentStamp>>> {
+        let list = id_list("ids", ids.iter().map(|id| id.0.to_string()))?;
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let params = params![self.0.tenant, list, prompt];
+        let found: Vec<(AgentId, i64, Option<PromptId>)> = self.0.executor.fetch_all(&STAMPS, &params).await?;
+        let stamp = |(id, version, active_prompt)| (id, AgentStamp { id, version, active_prompt });
+        let found: HashMap<AgentId, AgentStamp> = found.into_iter().map(stamp).collect();
+        Ok(ids.iter().map(|id| found.get(id).copied()).collect())
+    }
+
     /// One page of the agents. Soft-deleted ones are left out, unless the request filters by deleted_at.
     /// Filters: id, name, type, model, planner, active, version, run_id, usage_count, last_used_at,
     /// deleted_at, created_at, updated_at, config.PATH, persona.PATH, metadata.PATH. Orders: id (the default),
@@ -227,11 +259,18 @@ impl Agents<'_> {
     /// # Errors
     /// [`Error::Invalid`] for an unknown filter or order, a page of a wrong size, a foreign cursor.
     pub async fn list(&self, request: &ListRequest) -> Result<Page<Agent>> {
-        let (executor, tenant) = (&self.0.executor, self.0.tenant);
         if request.filters.iter().any(|filter| filter.field == "deleted_at") {
-            return list_from(&WITH_DELETED, executor, tenant, request).await;
+            return self.list_with_deleted(request).await;
         }
-        list(executor, tenant, request).await
+        list(&self.0.executor, self.0.tenant, request).await
+    }
+
+    /// As [`Agents::list`], the soft-deleted ones included.
+    ///
+    /// # Errors
+    /// As [`Agents::list`].
+    pub async fn list_with_deleted(&self, request: &ListRequest) -> Result<Page<Agent>> {
+        list_from(&WITH_DELETED, &self.0.executor, self.0.tenant, request).await
     }
 
     /// Changes an agent; what the patch leaves out stays, and no change of somebody else is lost: JSON is

@@ -63,7 +63,12 @@ async fn list_of<T: Record>(
 ) -> Result<Page<T>> {
     request.check()?;
     let query = Query::new(executor.dialect(), table, tenant, request, condition)?;
-    let (sql, params) = query.page(request)?;
+    let begin = match (&request.cursor, &request.after_id) {
+        (Some(cursor), _) => Some(query.read(cursor)?),
+        (None, Some(id)) => Some(query.place_of(executor, id).await?),
+        (None, None) => None,
+    };
+    let (sql, params) = query.page(request, begin);
     let mut rows: Vec<Listed<T>> = executor.fetch_all(&sql, &params).await?;
     let more = rows.len() > request.limit as usize;
     rows.truncate(request.limit as usize);
@@ -153,7 +158,8 @@ impl<'a> Query<'a> {
         if filter.value.is_null() {
             return match filter.operator {
                 FilterOperator::Equal => Ok(format!("{column} IS NULL")),
-                _ => Err(Error::invalid(&filter.field, "null can only be compared with =")),
+                FilterOperator::NotEqual => Ok(format!("{column} IS NOT NULL")),
+                _ => Err(Error::invalid(&filter.field, "null can only be compared with = and !=")),
             };
         }
         let sign = match filter.operator {
@@ -190,7 +196,8 @@ impl<'a> Query<'a> {
         self.dialect.json_equals(field.column, &keys, &filter.value, &mut self.params)
     }
 
-    fn page(&self, request: &ListRequest) -> Result<(Sql, Vec<Value>)> {
+    /// The page that begins behind a place, or at the start.
+    fn page(&self, request: &ListRequest, begin: Option<[Value; 2]>) -> (Sql, Vec<Value>) {
         let Table { from, columns, key, .. } = self.table;
         let order = self.order.column;
         let (word, sign) = match self.direction {
@@ -199,10 +206,9 @@ impl<'a> Query<'a> {
         };
         let mut params = self.params.clone();
         let mut conditions = self.conditions.clone();
-        if let Some(cursor) = &request.cursor {
-            let [place, id] = self.read(cursor)?;
+        if let Some(begin) = begin {
             let first = params.len() + 1;
-            params.extend([place, id]);
+            params.extend(begin);
             conditions.push_str(&format!(" AND ({order}, {key}) {sign} (${first}, ${})", first + 1));
         }
         params.push(Value::I64(i64::from(request.limit) + 1));
@@ -214,7 +220,28 @@ impl<'a> Query<'a> {
             params.push(Value::I64(i64::try_from(offset).unwrap_or(i64::MAX)));
             text.push_str(&format!(" OFFSET ${}", params.len()));
         }
-        Ok((Sql::assembled(text), params))
+        (Sql::assembled(text), params)
+    }
+
+    /// Where the item with that id stands.
+    async fn place_of(&self, executor: &Executor, id: &str) -> Result<[Value; 2]> {
+        let refuse = |reason: String| Error::invalid("after", reason);
+        let key = match (id.parse(), parse_uuid("after", id)) {
+            (Ok(number), _) => Value::I64(number),
+            (_, Ok(id)) => Value::Uuid(id),
+            _ => return Err(refuse(format!("{id:?} is no id"))),
+        };
+        if matches!(key, Value::I64(_)) != has_number_as_key(self.table) {
+            return Err(refuse(format!("{id:?} is no id of {}", plural(self.table))));
+        }
+        let found: Option<Standing> = executor.fetch_optional(&self.place(), &[self.params[0].clone(), key]).await?;
+        found.map(|found| found.0).ok_or_else(|| refuse(format!("there is no {} {id}", self.table.entity)))
+    }
+
+    /// Reads where the item with id `$2` stands.
+    fn place(&self) -> Sql {
+        let Table { from, key, tenant, .. } = self.table;
+        Sql::assembled(format!("SELECT {}, {key} FROM {from} WHERE {tenant} AND {key} = $2", self.order.column))
     }
 
     fn count(&self) -> (Sql, Vec<Value>) {
@@ -244,6 +271,19 @@ impl<'a> Query<'a> {
         };
         Ok([read(self.order, &place)?, read(&key, &id)?])
     }
+}
+
+/// Where an item stands in an order: what it is ordered by, and its id.
+struct Standing([Value; 2]);
+
+impl FromRow for Standing {
+    fn from_row(row: &RowRef<'_>) -> Result<Self> {
+        Ok(Self([row.get(0)?, row.get(1)?]))
+    }
+}
+
+fn has_number_as_key(table: &Table) -> bool {
+    matches!(table.name, "agents" | "tenants")
 }
 
 /// Ids are UUIDs, those of agents and tenants numbers.
@@ -370,14 +410,15 @@ pub(crate) fn statements(dialect: Dialect, table: &'static Table) -> Result<Vec<
     let mut statements = Vec::new();
     for request in requests {
         let query = Query::new(dialect, table, tenant, &request, None)?;
-        statements.push(query.page(&request)?.0);
+        statements.push(query.page(&request, None).0);
         statements.push(query.count().0);
+        statements.push(query.place());
         if request.offset.is_none() {
-            let kind = if table.name == "agents" || table.name == "tenants" { FieldKind::Int } else { FieldKind::Uuid };
+            let kind = if has_number_as_key(table) { FieldKind::Int } else { FieldKind::Uuid };
             let key = convert(&Field::new("id", kind), &sample(kind))?;
             let place = [convert(query.order, &sample(query.order.kind))?, key];
-            let request = request.after(query.cursor(&place)?);
-            statements.push(query.page(&request)?.0);
+            let begin = query.read(&query.cursor(&place)?)?;
+            statements.push(query.page(&request, Some(begin)).0);
         }
     }
     Ok(statements)

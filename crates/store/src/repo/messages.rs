@@ -33,7 +33,7 @@ record!(Message, &TABLE, {
     updated_at,
 });
 
-static TABLE: Table = Table {
+pub(super) static TABLE: Table = Table {
     entity: "message",
     name: "messages",
     from: "messages",
@@ -64,7 +64,7 @@ static TABLE: Table = Table {
 };
 
 // The texts differ by necessity, see AppendSql. The columns that most messages leave empty come last.
-static APPEND: AppendSql = AppendSql {
+pub(super) static APPEND: AppendSql = AppendSql {
     postgres: Sql::both(
         "WITH head AS (
              UPDATE session_heads h
@@ -144,7 +144,8 @@ static APPEND: AppendSql = AppendSql {
          VALUES ($1, $2, $3, $4, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)",
     ),
 };
-static GET: Sql = Sql::both(concat!("SELECT ", columns!(), " FROM messages WHERE tenant_id = $1 AND id = $2")).short();
+pub(super) static GET: Sql =
+    Sql::both(concat!("SELECT ", columns!(), " FROM messages WHERE tenant_id = $1 AND id = $2")).short();
 static GET_BY_SEQ: Sql =
     Sql::both(concat!("SELECT ", columns!(), " FROM messages WHERE tenant_id = $1 AND session_id = $2 AND seq = $3"))
         .short();
@@ -161,16 +162,20 @@ static RECENT: Sql = Sql::both(concat!(
 ))
 .short();
 // The head is locked before the message, as an append and the deletion of a session do: no deadlock.
+static EDIT: Sql = Sql::both(
+    "UPDATE session_heads SET edits = edits + 1
+     WHERE tenant_id = $1 AND session_id = (SELECT session_id FROM messages WHERE tenant_id = $1 AND id = $2)",
+);
 static UNCOUNT: Sql = Sql::both(
-    "UPDATE session_heads SET message_count = message_count - 1
+    "UPDATE session_heads SET message_count = message_count - 1, edits = edits + 1
      WHERE tenant_id = $1 AND session_id = (SELECT session_id FROM messages WHERE tenant_id = $1 AND id = $2)",
 );
 static DELETE: Sql = Sql::both("DELETE FROM messages WHERE tenant_id = $1 AND id = $2");
 
-/// Every fixed statement of this file; the append has a text for each engine of a shape of its own.
+/// Every fixed statement of this file, but for the append.
 #[cfg(any(test, feature = "conformance"))]
 pub(super) static STATEMENTS: super::Statements =
-    (&TABLE, &[&GET, &GET_BY_SEQ, &GET_BY_PLATFORM_MESSAGE_ID, &RECENT, &UNCOUNT, &DELETE]);
+    (&TABLE, &[&GET, &GET_BY_SEQ, &GET_BY_PLATFORM_MESSAGE_ID, &RECENT, &EDIT, &UNCOUNT, &DELETE]);
 
 impl Messages<'_> {
     /// Appends a message to a session: it gets the next seq, without gap, whatever races. Durable when this
@@ -226,7 +231,7 @@ impl Messages<'_> {
     }
 
     /// The message that was appended first with the same platform message id.
-    async fn repeated(&self, session: SessionId, new: &NewMessage) -> Result<Option<Message>> {
+    pub(super) async fn repeated(&self, session: SessionId, new: &NewMessage) -> Result<Option<Message>> {
         match &new.platform_message_id {
             Some(id) => self.get_by_platform_message_id(session, id).await,
             None => Ok(None),
@@ -234,7 +239,7 @@ impl Messages<'_> {
     }
 
     /// A racing append of the same platform message id is no error: its message is the answer.
-    async fn after_failure(&self, message: Message, error: Error) -> Result<Message> {
+    pub(super) async fn after_failure(&self, message: Message, error: Error) -> Result<Message> {
         let taken = matches!(&error, Error::Database { code: Some(code), .. } if code == "23505");
         if taken
             && let Some(id) = &message.platform_message_id
@@ -261,7 +266,7 @@ impl Messages<'_> {
     }
 
     /// The message as it will be stored, its seq excepted.
-    fn stored(&self, session_id: SessionId, new: NewMessage) -> Message {
+    pub(super) fn stored(&self, session_id: SessionId, new: NewMessage) -> Message {
         let now = self.0.now();
         let created_at: Timestamp = new.created_at.unwrap_or(now);
         Message {
@@ -342,7 +347,8 @@ impl Messages<'_> {
     /// [`Error::NotFound`] or [`Error::Invalid`].
     pub async fn update(&self, id: MessageId, patch: MessagePatch) -> Result<Message> {
         patch.check()?;
-        let mut changes = Changes::new(self.0.executor.dialect(), self.0.tenant, id);
+        let (tenant, now) = (self.0.tenant, self.0.now());
+        let mut changes = Changes::new(self.0.executor.dialect(), tenant, id);
         changes.set("content", patch.content);
         changes.set("parts", patch.parts);
         changes.set("tool_calls", patch.tool_calls);
@@ -351,7 +357,16 @@ impl Messages<'_> {
         changes.set("is_complete", patch.is_complete);
         changes.set("usage", patch.usage);
         changes.merge("metadata", patch.metadata);
-        changes.apply(&self.0.executor, &TABLE, &GET, self.0.now(), &[]).await
+        if changes.is_empty() {
+            return self.get(id).await?.ok_or_else(|| Error::not_found(TABLE.entity, id));
+        }
+        let (sql, params) = changes.statement(&TABLE, now);
+        let (sql, params) = (&sql, &params);
+        let update = |executor: Executor| async move {
+            executor.execute(&EDIT, &params![tenant, id]).await?;
+            executor.fetch_optional(sql, params).await?.ok_or_else(|| Error::not_found(TABLE.entity, id))
+        };
+        self.0.executor.transaction(update).await
     }
 
     /// Deletes a message with its artifacts. Its seq is not given again.
@@ -390,7 +405,7 @@ fn check_distinct(messages: &[Message]) -> Result<()> {
 }
 
 /// The columns of a row, in the order of [`APPEND`].
-fn row_of(message: &Message) -> Vec<Value> {
+pub(super) fn row_of(message: &Message) -> Vec<Value> {
     params![
         message.session_id,
         message.created_at,
@@ -417,7 +432,7 @@ fn row_of(message: &Message) -> Vec<Value> {
 }
 
 /// Author and agent are soft references: they must exist when they are set, and may go afterwards.
-async fn check_speakers(executor: &Executor, tenant: TenantId, new: &NewMessage) -> Result<()> {
+pub(super) async fn check_speakers(executor: &Executor, tenant: TenantId, new: &NewMessage) -> Result<()> {
     check_reference(executor, tenant, "author_user_id", "user", "users", new.author_user_id).await?;
     check_reference(executor, tenant, "agent_id", "agent", "agents", new.agent_id).await
 }

@@ -6,25 +6,31 @@ pub(crate) mod table;
 mod agent_mcp_servers;
 mod agent_versions;
 mod agents;
+mod api_keys;
 mod approvals;
 mod artifacts;
 mod budgets;
 mod checkpoints;
 mod deployments;
+mod idempotency;
 mod job_schedules;
 mod jobs;
 mod ledger;
 mod ledger_rollups;
 mod ledger_statistics;
 mod ledger_sums;
+mod lock;
 mod mcp_servers;
 mod memories;
 mod messages;
+mod messages_stream;
 mod metrics;
 mod preferences;
 mod prices;
 mod prompts;
 mod routing_decisions;
+mod runs;
+mod session_events;
 mod sessions;
 mod stats;
 mod team_members;
@@ -36,15 +42,18 @@ mod words;
 pub use agent_mcp_servers::AgentMcpServers;
 pub use agent_versions::AgentVersions;
 pub use agents::Agents;
+pub use api_keys::ApiKeys;
 pub use approvals::Approvals;
 pub use artifacts::Artifacts;
 pub use budgets::Budgets;
 pub use checkpoints::Checkpoints;
 pub use deployments::Deployments;
+pub use idempotency::IdempotencyKeys;
 pub use job_schedules::JobSchedules;
 pub(crate) use jobs::Marks;
 pub use jobs::{Failure, Jobs, Retry};
 pub use ledger::Ledger;
+pub use lock::Lockable;
 pub use mcp_servers::McpServers;
 pub use memories::Memories;
 pub use messages::Messages;
@@ -53,6 +62,8 @@ pub use preferences::Preferences;
 pub use prices::Prices;
 pub use prompts::Prompts;
 pub use routing_decisions::RoutingDecisions;
+pub use runs::Runs;
+pub use session_events::SessionEvents;
 pub use sessions::Sessions;
 pub use team_members::TeamMembers;
 pub use teams::Teams;
@@ -104,6 +115,10 @@ entities! {
     sessions: Sessions,
     /// Messages.
     messages: Messages,
+    /// The events of sessions.
+    session_events: SessionEvents,
+    /// Runs of agents in sessions.
+    runs: Runs,
     /// Artifacts of messages.
     artifacts: Artifacts,
     /// Memories of agents.
@@ -132,6 +147,10 @@ entities! {
     deployments: Deployments,
     /// Schedules of jobs.
     job_schedules: JobSchedules,
+    /// API keys.
+    api_keys: ApiKeys,
+    /// Keys of requests that are done once.
+    idempotency_keys: IdempotencyKeys,
 }
 
 /// The table of an entity and its fixed statements.
@@ -153,6 +172,7 @@ pub(crate) fn statements() -> Vec<Statements> {
         stats::STATEMENTS,
         sessions::STATEMENTS,
         messages::STATEMENTS,
+        runs::STATEMENTS,
         artifacts::STATEMENTS,
         memories::STATEMENTS,
         prompts::STATEMENTS,
@@ -168,14 +188,27 @@ pub(crate) fn statements() -> Vec<Statements> {
         budgets::RESERVATION_STATEMENTS,
         deployments::STATEMENTS,
         job_schedules::STATEMENTS,
+        api_keys::STATEMENTS,
     ]
 }
 
 /// The fixed statements beside them: of repositories that take more than one file.
 #[cfg(any(test, feature = "conformance"))]
 pub(crate) fn more_statements() -> Vec<&'static crate::engine::Sql> {
-    let files = [ledger_rollups::FIXED, ledger_statistics::FIXED];
-    jobs::statements().0.into_iter().chain(files.concat()).collect()
+    let files = [
+        ledger_rollups::FIXED,
+        ledger_statistics::FIXED,
+        idempotency::FIXED,
+        session_events::FIXED,
+        messages_stream::FIXED,
+    ];
+    jobs::statements().0.into_iter().chain(files.concat()).chain(lock::statements()).collect()
+}
+
+/// The appends of every repository.
+#[cfg(any(test, feature = "conformance"))]
+pub(crate) fn appends() -> Vec<&'static crate::engine::AppendSql> {
+    vec![&messages::APPEND, &session_events::APPEND]
 }
 
 /// The batches of every repository.

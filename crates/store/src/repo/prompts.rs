@@ -61,7 +61,7 @@ static CREATE: Sql = Sql::both(concat!(
     columns!(),
 ));
 // Takes the lock: an update that changes nothing, since SQLite has no SELECT FOR UPDATE.
-static LOCK: Sql = Sql::both(
+pub(super) static LOCK: Sql = Sql::both(
     "UPDATE prompt_heads SET last_version = last_version
      WHERE tenant_id = $1
        AND (agent_key, name) = (SELECT agent_key, name FROM prompts WHERE tenant_id = $1 AND id = $2)

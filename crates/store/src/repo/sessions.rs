@@ -1,15 +1,20 @@
 //! Sessions, each with its head: the narrow row that an append moves.
 
+use std::collections::HashMap;
+
 use agentkeep_core::{
-    Direction, Error, ListRequest, NewSession, Page, Result, Session, SessionId, SessionPatch, SessionStatus, TenantId,
+    Direction, Error, ListRequest, NewSession, Page, Result, Session, SessionId, SessionPatch, SessionStamp,
+    SessionStatus, TenantId,
 };
 
 use super::{
     list::list,
-    table::{Changes, Field, FieldKind, Reference, Table, check_reference, delete, params, record, write},
+    table::{
+        Changes, Field, FieldKind, Reference, Table, check_reference, delete, digits_of, id_list, params, record, write,
+    },
 };
 use crate::{
-    engine::{Executor, Sql, Value},
+    engine::{Executor, FromRow, RowRef, Sql, Value},
     store::TenantStore,
 };
 
@@ -98,12 +103,23 @@ static CREATE_HEAD: Sql =
 static GET: Sql = Sql::both(select!("s.id = $2")).short();
 static GET_BY_CHAT: Sql = Sql::both(select!("s.platform = $2 AND s.chat_id = $3")).short();
 static STATUS: Sql = Sql::both("SELECT status, revision FROM sessions WHERE tenant_id = $1 AND id = $2").short();
+// A list of ids is one text on both engines: PostgreSQL splits it, SQLite has no arrays and reads it as JSON.
+static STAMPS: Sql = Sql::per_engine(
+    "SELECT s.id, s.revision, h.last_seq, h.message_count, h.last_event, h.edits, s.updated_at
+     FROM session_heads h JOIN sessions s ON s.tenant_id = h.tenant_id AND s.id = h.session_id
+     WHERE h.tenant_id = $1 AND s.tenant_id = $1 AND h.session_id = ANY(CAST(string_to_array($2, ',') AS uuid[]))",
+    "SELECT s.id, s.revision, h.last_seq, h.message_count, h.last_event, h.edits, s.updated_at
+     FROM json_each('[\"' || replace($2, ',', '\",\"') || '\"]') AS wanted
+     CROSS JOIN session_heads h ON h.tenant_id = $1 AND h.session_id = unhex(wanted.value)
+     CROSS JOIN sessions s ON s.tenant_id = $1 AND s.id = h.session_id",
+)
+.short();
 static DELETE: Sql = Sql::both("DELETE FROM sessions WHERE tenant_id = $1 AND id = $2");
 
 /// Every fixed statement of this file.
 #[cfg(any(test, feature = "conformance"))]
 pub(super) static STATEMENTS: super::Statements =
-    (&TABLE, &[&CREATE, &CREATE_UNLESS_CHAT_EXISTS, &CREATE_HEAD, &GET, &GET_BY_CHAT, &STATUS, &DELETE]);
+    (&TABLE, &[&CREATE, &CREATE_UNLESS_CHAT_EXISTS, &CREATE_HEAD, &GET, &GET_BY_CHAT, &STATUS, &STAMPS, &DELETE]);
 
 impl Sessions<'_> {
     /// Creates a session.
@@ -190,6 +206,21 @@ impl Sessions<'_> {
         self.0.executor.fetch_optional(&GET_BY_CHAT, &params![self.0.tenant, platform, chat_id]).await
     }
 
+    /// What tells whether what a reader knows of these sessions still holds, in the order of the ids; `None` for those
+    /// that are not there. One short statement.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for more than 1,000 ids.
+    pub async fn stamps(&self, ids: &[SessionId]) -> Result<Vec<Option<SessionStamp>>> {
+        let list = id_list("ids", ids.iter().map(|id| digits_of(*id)))?;
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let found: Vec<SessionStamp> = self.0.executor.fetch_all(&STAMPS, &params![self.0.tenant, list]).await?;
+        let found: HashMap<SessionId, SessionStamp> = found.into_iter().map(|stamp| (stamp.id, stamp)).collect();
+        Ok(ids.iter().map(|id| found.get(id).copied()).collect())
+    }
+
     /// One page of the sessions. Filters: id, user_id, agent_id, team_id, kind, name, platform, chat_id,
     /// status, message_count, last_message_at, created_at, updated_at, state.PATH, metadata.PATH. Orders: id,
     /// created_at (the default), updated_at, last_message_at, message_count.
@@ -271,6 +302,20 @@ impl Sessions<'_> {
     /// [`Error::NotFound`].
     pub async fn delete(&self, id: SessionId) -> Result<()> {
         delete(&self.0.executor, &TABLE, &DELETE, self.0.tenant, id).await
+    }
+}
+
+impl FromRow for SessionStamp {
+    fn from_row(row: &RowRef<'_>) -> Result<Self> {
+        Ok(Self {
+            id: row.get(0)?,
+            revision: row.get(1)?,
+            last_seq: row.get(2)?,
+            message_count: row.get(3)?,
+            last_event: row.get(4)?,
+            edits: row.get(5)?,
+            updated_at: row.get(6)?,
+        })
     }
 }
 

@@ -3,6 +3,8 @@
 
 use agentkeep_core::{Direction, Error, JsonObject, Result, TenantId, Timestamp};
 
+use uuid::Uuid;
+
 use crate::engine::{Dialect, Executor, FromRow, RowRef, Sql, Value};
 
 /// A table as the shared functions see it.
@@ -353,6 +355,26 @@ pub(crate) async fn delete_in_batches(executor: &Executor, sql: &Sql, params: &[
     }
 }
 
+/// Ids that one statement is asked about at most.
+const IDS_AT_ONCE: usize = 1000;
+
+/// A list of ids as one text, for statements about many rows at once: their digits ([`digits_of`] those of UUIDs), with
+/// commas between them.
+///
+/// # Errors
+/// [`Error::Invalid`] with `field` for more than 1,000.
+pub(crate) fn id_list(field: &str, ids: impl ExactSizeIterator<Item = String>) -> Result<String> {
+    if ids.len() > IDS_AT_ONCE {
+        return Err(Error::invalid(field, format!("are {} ids; at most {IDS_AT_ONCE} are allowed", ids.len())));
+    }
+    Ok(ids.collect::<Vec<_>>().join(","))
+}
+
+/// A UUID without hyphens.
+pub(crate) fn digits_of(id: impl Into<Uuid>) -> String {
+    id.into().simple().to_string()
+}
+
 /// Checks a reference that no foreign key holds.
 pub(crate) async fn check_reference(
     executor: &Executor,
@@ -383,7 +405,8 @@ async fn exists(executor: &Executor, table: &str, tenant: &Value, columns: &[&st
     Ok(executor.fetch_optional::<(i64,)>(&sql, &params).await?.is_some())
 }
 
-fn missing_reference(field: &str, entity: &'static str, value: &Value) -> Error {
+/// A reference that points to nothing.
+pub(crate) fn missing_reference(field: &str, entity: &'static str, value: &Value) -> Error {
     Error::MissingReference { field: field.to_owned(), entity, value: show(value) }
 }
 

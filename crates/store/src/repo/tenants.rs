@@ -58,6 +58,15 @@ static DELETE: Sql = Sql::both("DELETE FROM tenants WHERE id = $1");
 #[cfg(any(test, feature = "conformance"))]
 pub(super) static STATEMENTS: super::Statements = (&TABLE, &[&NEXT_ID, &CREATE, &GET, &GET_BY_NAME, &DELETE]);
 
+impl<'a> Tenants<'a> {
+    /// The tenants of the database as part of the transaction that a view is in
+    /// ([`Store::tenant_in`](crate::Store::tenant_in)). Which tenant the view is of does not matter.
+    #[must_use]
+    pub fn within(view: &'a TenantStore) -> Self {
+        Self(view)
+    }
+}
+
 impl Tenants<'_> {
     /// Creates a tenant with the next number.
     ///

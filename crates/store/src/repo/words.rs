@@ -3,8 +3,8 @@
 
 use agentkeep_core::{
     AgentSnapshot, ArtifactKind, BudgetPeriod, BudgetScope, DeploymentStatus, Json, McpServerStatus, McpTransport,
-    MessageRole, MessageType, Persona, ReservationStatus, SecretObject, SessionKind, SessionStatus, TeamMode,
-    TokenKind, TokenScope,
+    MessageRole, MessageType, Persona, ReservationStatus, RunStatus, Scope, SecretObject, SessionEventKind,
+    SessionKind, SessionStatus, TeamMode, TokenKind, TokenScope,
 };
 
 use crate::engine::{ColumnRef, FromColumn, from_column_words};
@@ -19,6 +19,8 @@ from_column_words!(
     MessageRole,
     MessageType,
     ReservationStatus,
+    RunStatus,
+    SessionEventKind,
     SessionKind,
     SessionStatus,
     TeamMode,
@@ -41,4 +43,6 @@ from_column_json! {
     AgentSnapshot, "a version of an agent";
     SecretObject, "a JSON object";
     Vec<String>, "a list of texts";
+    Vec<Scope>, "scopes";
+    Vec<(String, String)>, "names and values";
 }

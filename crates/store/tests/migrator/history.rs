@@ -85,6 +85,37 @@ const OUR_ROWS: &[(&str, &str, &str)] = &[
         "INSERT INTO deployments (tenant_id, id, git_sha, branch, status, metadata, created_at, updated_at)
          VALUES (2, x'01890a5dac96774bbcceb302099a8057', 'abc', 'main', 'building', '{}', 0, 0)",
     ),
+    (
+        "20250105_000000",
+        "INSERT INTO api_keys (tenant_id, id, name, prefix, hash, scopes, metadata, created_at, updated_at)
+         VALUES (2, '01890a5d-ac96-774b-bcce-b302099a8057', 'ci', '0123456789ab', decode(repeat('00', 32), 'hex'),
+             '[\"read\"]', '{}', '2025-01-01T00:00:00Z', '2025-01-01T00:00:00Z')",
+        "INSERT INTO api_keys (tenant_id, id, name, prefix, hash, scopes, metadata, created_at, updated_at)
+         VALUES (2, x'01890a5dac96774bbcceb302099a8057', 'ci', '0123456789ab', zeroblob(32), '[\"read\"]', '{}', 0, 0)",
+    ),
+    (
+        "20250106_000000",
+        "INSERT INTO idempotency_keys (tenant_id, key, fingerprint, status, headers, body, created_at)
+         VALUES (2, 'kept', decode(repeat('00', 32), 'hex'), 201, '[]', 'x', '2025-01-01T00:00:00Z')",
+        "INSERT INTO idempotency_keys (tenant_id, key, fingerprint, status, headers, body, created_at)
+         VALUES (2, 'kept', zeroblob(32), 201, '[]', x'78', 0)",
+    ),
+    (
+        "20250107_000000",
+        "INSERT INTO sessions (tenant_id, id, kind, status, state, metadata, revision, created_at, updated_at)
+         VALUES (2, '01890a5d-ac96-774b-bcce-b302099a8057', 'agent', 'active', '{}', '{}', 1, '2025-01-01T00:00:00Z',
+             '2025-01-01T00:00:00Z');
+         INSERT INTO session_heads (tenant_id, session_id, last_seq, message_count) VALUES
+             (2, '01890a5d-ac96-774b-bcce-b302099a8057', 0, 0);
+         INSERT INTO session_events (tenant_id, session_id, number, seq, created_at, type, data)
+         VALUES (2, '01890a5d-ac96-774b-bcce-b302099a8057', 1, 0, '2025-01-01T00:00:00Z', 'run.started', '{}')",
+        "INSERT INTO sessions (tenant_id, id, kind, status, state, metadata, revision, created_at, updated_at)
+         VALUES (2, x'01890a5dac96774bbcceb302099a8057', 'agent', 'active', '{}', '{}', 1, 0, 0);
+         INSERT INTO session_heads (tenant_id, session_id, last_seq, message_count) VALUES
+             (2, x'01890a5dac96774bbcceb302099a8057', 0, 0);
+         INSERT INTO session_events (tenant_id, session_id, number, seq, created_at, type, data)
+         VALUES (2, x'01890a5dac96774bbcceb302099a8057', 1, 0, 0, 'run.started', '{}')",
+    ),
 ];
 
 async fn every_prefix_of_our_own_history_is_upgraded(first: Database) {

@@ -2,6 +2,7 @@
 
 mod agents;
 mod jobs;
+mod keys;
 mod memories;
 mod metrics;
 mod money;
@@ -26,12 +27,14 @@ pub static ENTITIES: &[&Entity] = &[
     &metrics::METRICS,
     &metrics::ROUTING_DECISIONS,
     &sessions::CHECKPOINTS,
+    &sessions::RUNS,
     &money::TOKENS,
     &money::PRICES,
     &money::BUDGETS,
     &money::DEPLOYMENTS,
     &jobs::JOBS,
     &jobs::APPROVALS,
+    &keys::KEYS,
 ];
 
 /// A field whose option is text.
@@ -64,6 +67,7 @@ macro_rules! entity {
                 get: None,
                 create_name: "create",
                 create: None,
+                create_note: None,
                 update: None,
                 upsert: None,
                 delete: None,

@@ -1,4 +1,4 @@
-//! Sessions and what hangs from them: messages, artifacts and checkpoints.
+//! Sessions and what hangs from them: messages, artifacts, checkpoints and runs.
 
 use agentkeep::core::{MessageId, MessagePatch, NewArtifact, NewCheckpoint, NewMessage, NewSession, SessionPatch};
 
@@ -139,4 +139,18 @@ pub(super) static CHECKPOINTS: Entity = entity! {
     get: Some(call!(|home, key| optional(home.tenant.checkpoints().get(key.parse()?).await?))),
     create: Some(call!(|home, body| value(home.tenant.checkpoints().put(parse::<NewCheckpoint>(body)?).await?))),
     delete: Some(call!(|home, key| home.tenant.checkpoints().delete(key.parse()?).await)),
+};
+
+pub(super) static RUNS: Entity = entity! {
+    name: "runs",
+    one: "run",
+    about: "Runs: answers of agents in sessions, and who is at them",
+    columns: &["id", "session_id", "agent_id", "status", "owner", "lease_until", "created_at"],
+    scope: Some(Scope {
+        argument: "SESSION",
+        field: "session_id",
+        resolve: call!(|home, key| value(session_id(home, &key).await?)),
+    }),
+    list: call!(|home, request| page(home.tenant.runs().list(&request).await?)),
+    get: Some(call!(|home, key| optional(home.tenant.runs().get(key.parse()?).await?))),
 };

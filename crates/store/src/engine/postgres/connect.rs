@@ -20,7 +20,7 @@ use tokio_postgres::{
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{
-    super::{Config, Heard},
+    super::{Config, Heard, News},
     address::{Address, Server, SslMode},
     error::{Fault, root_cause, unavailable},
     link::Link,
@@ -117,7 +117,7 @@ impl Connector {
     /// Another process said something.
     pub(super) fn notified(&self, words: &str) {
         if let Some(heard) = self.listener.read().as_ref() {
-            heard(words);
+            heard(News::Words(words));
         }
     }
 

@@ -3,25 +3,32 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    super::{Heard, Sql},
+    super::{Heard, News, Sql},
     Shared,
 };
 
 // A notification is no part of anybody's transaction: at the commit of one that carries it, PostgreSQL lets only one
 // commit at a time through.
-pub(super) static TELL: Sql = Sql::both("SELECT CAST(pg_notify('agentkeep_jobs', $1) AS text)").short();
-const LISTEN: &str = "LISTEN agentkeep_jobs";
+pub(super) static TELL: Sql = Sql::both("SELECT CAST(pg_notify('agentkeep', $1) AS text)").short();
+const LISTEN: &str = "LISTEN agentkeep";
 
 /// Between two looks at whether the connection is there and anybody listens.
 const LOOK: Duration = Duration::from_millis(500);
+/// Between two reminders that anything may have changed, where nobody can listen.
+const REMIND: Duration = Duration::from_secs(1);
 
-/// Listens until nobody wants to hear any more. Behind a pooler in transaction mode that cannot work: there the
-/// callers ask now and then.
+/// Listens until nobody wants to hear any more. Behind a pooler in transaction mode that cannot work: there it is said
+/// once a second that anything may have changed.
 pub(super) fn start(shared: &Arc<Shared>, heard: Heard) {
-    if !shared.connector.prepared {
+    let connector = Arc::clone(&shared.connector);
+    if !connector.prepared {
+        shared.runtime.spawn(async move {
+            while !connector.is_closed() && heard(News::Unknown) {
+                tokio::time::sleep(REMIND).await;
+            }
+        });
         return;
     }
-    let connector = Arc::clone(&shared.connector);
     connector.set_listener(Arc::clone(&heard));
     shared.runtime.spawn(async move {
         while !connector.is_closed() {
@@ -29,12 +36,18 @@ pub(super) fn start(shared: &Arc<Shared>, heard: Heard) {
                 && link.command(LISTEN).await.is_ok()
             {
                 // Something may have been said while nobody listened.
-                while heard("") && link.is_usable() && !connector.is_closed() {
+                let mut there = heard(News::Unknown);
+                while there && link.is_usable() && !connector.is_closed() {
                     tokio::time::sleep(LOOK).await;
+                    there = heard(News::Look);
                 }
                 link.kill();
+                if !there {
+                    return;
+                }
             }
-            if !heard("") {
+            // Nobody listens until there is a connection again.
+            if !heard(News::Unknown) {
                 return;
             }
             tokio::time::sleep(LOOK).await;

@@ -132,7 +132,7 @@ impl Sqlite {
     }
 
     pub(super) fn listen(&self, heard: Heard) {
-        watch::start(&self.0.config, heard);
+        watch::start(&self.0.config, self.0.writer.shared(), heard);
     }
 
     pub(super) async fn begin(&self) -> Result<SqliteTx> {
@@ -283,7 +283,9 @@ impl Parent<'_> {
     fn count(&mut self, session: &Session, sql: &AppendSql, tenant: &Value) -> Result<()> {
         let map = |cause| session.error(cause);
         let mut count = session.connection.prepare_cached(sql.sqlite_count.sqlite()).map_err(map)?;
-        codec::bind_all(&mut count, [tenant, self.id, &Value::I64(self.rows), self.latest].into_iter()).map_err(map)?;
+        let (rows, wanted) = (Value::I64(self.rows), count.parameter_count());
+        let params = [tenant, self.id, &rows, self.latest].into_iter().take(wanted);
+        codec::bind_all(&mut count, params).map_err(map)?;
         if count.raw_execute().map_err(map)? > 0 {
             self.next = Some(session.noted() + 1);
         }

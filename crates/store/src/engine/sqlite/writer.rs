@@ -7,7 +7,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
         mpsc,
     },
@@ -151,7 +151,7 @@ pub(super) struct Writer {
 }
 
 /// What the callers and the writer thread share.
-struct Shared {
+pub(super) struct Shared {
     /// Taken out when the database is closed.
     core: Mutex<Option<Core>>,
     /// Jobs that were handed to the thread and not taken up yet.
@@ -164,6 +164,15 @@ struct Shared {
     watching: AtomicBool,
     /// What a commit has taken lately, in microseconds; kept up by the core.
     commit_time: Arc<AtomicU32>,
+}
+
+impl Shared {
+    /// A number that changes when somebody else than the writer has written; `None` while the writer is busy.
+    pub(super) fn version_of_others(&self) -> Option<i64> {
+        let core = self.core.try_lock()?;
+        let connection = &core.as_ref()?.session.connection;
+        connection.prepare_cached("PRAGMA data_version").ok()?.query_row([], |row| row.get(0)).ok()
+    }
 }
 
 /// Counts a caller for as long as it lives.
@@ -214,6 +223,11 @@ impl Writer {
             .spawn(move || thread.run())
             .map_err(|error| Error::database(format!("the writer thread did not start: {error}")))?;
         Ok(Self { jobs, shared, patience: config.acquire_timeout })
+    }
+
+    /// The writer, for those that should not keep it.
+    pub(super) fn shared(&self) -> Weak<Shared> {
+        Arc::downgrade(&self.shared)
     }
 
     pub(super) fn queued(&self) -> usize {
