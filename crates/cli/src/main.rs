@@ -9,21 +9,26 @@ mod db;
 mod entity;
 mod failure;
 mod output;
+mod serve;
 mod settings;
+mod telemetry;
 mod transcript;
 mod work;
 
-use std::{io, process::ExitCode};
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
 use clap::{Args, Command, FromArgMatches};
 use clap_complete::Shell;
-use tracing_subscriber::EnvFilter;
 
 use crate::{
     chats::{Export, Import},
     db::Db,
     failure::{Failure, Outcome},
     output::Output,
+    serve::Serve,
     settings::{Global, Settings},
     work::Work,
 };
@@ -36,6 +41,7 @@ const EXAMPLES: &str = "Examples:
   agentkeep sessions show 0195f5a0                  a transcript
   agentkeep export > sessions.jsonl                 the conversations as they came
   DATABASE_URL=postgres://… agentkeep db init       the same on PostgreSQL
+  agentkeep serve                                   the same over HTTP
 
 Settings may stand in agentkeep.toml, in this folder or one above it, or in ~/.config/agentkeep:
   database = \"postgres://agentkeep@db/agentkeep\"
@@ -50,12 +56,14 @@ fn main() -> ExitCode {
         Err(error) => error.exit(),
     };
     let output = Output::new(global.json, global.quiet);
-    start_logging(&global);
+    let telemetry = telemetry::start(&global);
     let outcome = match matches.subcommand() {
         Some(("completions", matches)) => complete(&mut command, matches),
+        Some(("openapi", _)) => write!(io::stdout(), "{}", agentkeep_server::document()).map_err(Failure::from),
         Some((name, matches)) => block_on(run(&global, name, matches, &output)),
         None => Err(Failure::usage("a command is needed")),
     };
+    telemetry.end();
     let Err(failure) = outcome else { return ExitCode::SUCCESS };
     if let Some(message) = &failure.message {
         if output.json {
@@ -77,7 +85,9 @@ fn command() -> Command {
         .subcommand(Import::augment_args(Command::new("import")))
         .subcommand(Export::augment_args(Command::new("export")))
         .subcommand(Db::augment_args(Command::new("db")))
-        .subcommand(Work::augment_args(Command::new("work")));
+        .subcommand(Work::augment_args(Command::new("work")))
+        .subcommand(Serve::augment_args(Command::new("serve")))
+        .subcommand(Command::new("openapi").about("Print the OpenAPI document of `serve`"));
     let entities = entity::ENTITIES.iter().map(|entity| match entity.name {
         "sessions" => entity.command().subcommand(transcript::command()),
         _ => entity.command(),
@@ -94,6 +104,7 @@ async fn run(global: &Global, name: &str, matches: &clap::ArgMatches, output: &O
         "export" => parsed::<Export>(matches)?.run(settings, output).await,
         "db" => parsed::<Db>(matches)?.run(settings, output).await,
         "work" => parsed::<Work>(matches)?.run(settings, output).await,
+        "serve" => parsed::<Serve>(matches)?.run(settings, output).await,
         name => {
             let entity = entity::ENTITIES.iter().find(|entity| entity.name == name);
             let entity = entity.ok_or_else(|| Failure::usage(format!("unknown command {name}")))?;
@@ -113,7 +124,9 @@ fn parsed<T: FromArgMatches>(matches: &clap::ArgMatches) -> Outcome<T> {
 }
 
 fn block_on(work: impl Future<Output = Outcome>) -> Outcome {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    // Two at least: what is handed to the runtime goes on while a command thinks.
+    let threads = std::thread::available_parallelism().map_or(2, |threads| threads.get().max(2));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
     let runtime = runtime.map_err(|error| Failure {
         code: "runtime",
         message: Some(format!("the runtime cannot be started: {error}")),
@@ -126,22 +139,7 @@ fn complete(command: &mut Command, matches: &clap::ArgMatches) -> Outcome {
     if let Some(shell) = matches.get_one::<Shell>("shell") {
         let mut script = Vec::new();
         clap_complete::generate(*shell, command, "agentkeep", &mut script);
-        io::Write::write_all(&mut io::stdout(), &script)?;
+        io::stdout().write_all(&script)?;
     }
     Ok(())
-}
-
-/// Logs to standard error: RUST_LOG decides, else -v; statements when they are asked for.
-fn start_logging(global: &Global) {
-    let level = match (global.quiet, global.verbose) {
-        (true, _) => "error",
-        (false, 0) => "warn",
-        (false, 1) => "info",
-        (false, 2) => "debug",
-        _ => "trace",
-    };
-    let filter = EnvFilter::try_from_default_env();
-    // Which statements are logged is the store's setting; what it logs is shown.
-    let filter = filter.unwrap_or_else(|_| EnvFilter::new(format!("{level},agentkeep::sql=info")));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use agentkeep::{Config, Store, core::Error, core::TenantId};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
 use crate::{entity::Home, failure::Outcome, output::Output};
@@ -33,6 +33,19 @@ pub struct Global {
     /// Tell more of what is done (-v, -vv, -vvv); RUST_LOG chooses exactly
     #[arg(long, short, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
+    /// How the log on standard error is written
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT", env = "AGENTKEEP_LOG_FORMAT")]
+    pub log_format: LogFormat,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
 }
 
 /// The file `agentkeep.toml`.
@@ -82,6 +95,16 @@ impl Settings {
         };
         let tenant = global.tenant.clone().or_else(|| variable("AGENTKEEP_TENANT")).or_else(|| file.tenant.clone());
         Ok(Self { config: Config::from_lookup(&lookup)?, tenant, by_default })
+    }
+
+    /// The tenant that was chosen, by name or id.
+    pub fn tenant(&self) -> Option<&str> {
+        self.tenant.as_deref()
+    }
+
+    /// How to open the database.
+    pub fn into_config(self) -> Config {
+        self.config
     }
 
     /// Tells where the database is, when nobody chose it.

@@ -1,6 +1,5 @@
 //! The queue on the command line: enqueued, worked off, approved, on a SQLite file and on PostgreSQL.
 
-#[allow(dead_code)] // each test program uses a part of it
 #[macro_use]
 mod support;
 

@@ -1,5 +1,9 @@
 //! A folder and a database of its own for each test, and the binary run in them.
 
+#![allow(dead_code)] // each test program uses a part of it
+
+pub mod proxy;
+
 use std::{
     fs::{self, File},
     io::{BufRead, BufReader},
@@ -66,6 +70,38 @@ pub fn postgres() -> Place {
 }
 
 impl Place {
+    /// Where its PostgreSQL listens.
+    pub fn postgres_address(&self) -> std::net::SocketAddr {
+        let (_, host) = self.authority();
+        let host = host.replace("localhost", "127.0.0.1");
+        host.parse().unwrap_or_else(|_| format!("{host}:5432").parse().expect("host and port"))
+    }
+
+    /// Its database, reached by way of another address.
+    pub fn url_through(&self, address: std::net::SocketAddr) -> String {
+        let (login, host) = self.authority();
+        self.url.replacen(&format!("{login}{host}"), &format!("{login}{address}"), 1)
+    }
+
+    /// User and password with their `@`, and host and port.
+    fn authority(&self) -> (&str, &str) {
+        let (_, rest) = self.url.split_once("://").expect("an address");
+        let authority = rest.split(['/', '?']).next().expect("an authority");
+        authority.split_at(authority.rfind('@').map_or(0, |at| at + 1))
+    }
+
+    /// Ends every connection to its database, as PostgreSQL does when it is stopped.
+    pub async fn terminate_backends(&self) {
+        let (client, connection) = tokio_postgres::connect(&self.url, tokio_postgres::NoTls).await.expect("PostgreSQL");
+        let connection = tokio::spawn(connection);
+        let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                   WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        client.batch_execute(sql).await.expect("ended");
+        drop(client);
+        // However it ends.
+        let _ = connection.await;
+    }
+
     /// The binary in this folder, without any setting from outside.
     pub fn bare_command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_agentkeep"));

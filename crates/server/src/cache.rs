@@ -1,0 +1,198 @@
+//! What was read of sessions lately, in memory and as it is sent: the session, its newest messages.
+//!
+//! What is kept is right as long as its stamp is, and the stamp is read for every answer: so a copy is never stale,
+//! whoever wrote, and a notification that got lost costs nothing. Stamps are narrow and those of all who ask at the
+//! same time are read in one statement, so that a hit costs a fraction of reading the rows.
+
+use std::sync::Arc;
+
+use agentkeep::{
+    TenantStore,
+    core::{Error, SessionId, SessionStamp, TenantId},
+};
+use axum::{
+    http::{HeaderMap, HeaderValue, header},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use moka::sync::Cache;
+use parking_lot::Mutex;
+use serde::Serialize;
+use tokio::sync::oneshot;
+
+use crate::{
+    error::{ApiError, Result},
+    resource::{Resource, tag},
+};
+
+/// Bytes that are kept.
+pub(crate) const CACHE_BYTES: u64 = 32 * 1024 * 1024;
+/// Sessions whose stamps one statement reads at most.
+const STAMPS_AT_ONCE: usize = 256;
+/// What an entry takes beside its texts.
+const ENTRY_BYTES: usize = 320;
+
+/// What is read of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum View {
+    /// The session itself.
+    Session,
+    /// Its newest messages, so many of them at most, valid for a provider or as they are.
+    Context { limit: u32, valid: bool },
+    /// System D's conversation, with so many of the newest messages.
+    Conversation { limit: u32 },
+}
+
+type Key = (TenantId, SessionId, View);
+
+/// The answers that are kept.
+pub(crate) struct Sessions {
+    kept: Cache<Key, Arc<Kept>>,
+    stamps: Arc<Stamps>,
+}
+
+/// An answer, and the stamp of its session when it was made.
+struct Kept {
+    stamp: SessionStamp,
+    sent: Sent,
+}
+
+/// An answer as it is sent.
+#[derive(Clone)]
+pub(crate) struct Sent {
+    json: Bytes,
+    tag: HeaderMap,
+}
+
+impl Sent {
+    /// An answer with a version.
+    pub(crate) fn resource(resource: &impl Resource) -> Result<Self> {
+        Ok(Self { tag: tag(resource), ..Self::value(resource)? })
+    }
+
+    /// An answer without one.
+    pub(crate) fn value(value: &impl Serialize) -> Result<Self> {
+        let json = serde_json::to_vec(value).map_err(|error| Error::database(error.to_string()))?;
+        Ok(Self { json: json.into(), tag: HeaderMap::new() })
+    }
+}
+
+impl IntoResponse for Sent {
+    fn into_response(self) -> Response {
+        let content_type = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        (self.tag, [content_type], self.json).into_response()
+    }
+}
+
+impl Sessions {
+    pub(crate) fn new(bytes: u64) -> Self {
+        let weigh = |_: &Key, kept: &Arc<Kept>| u32::try_from(kept.sent.json.len() + ENTRY_BYTES).unwrap_or(u32::MAX);
+        Self { kept: Cache::builder().max_capacity(bytes).weigher(weigh).build(), stamps: Arc::default() }
+    }
+
+    /// What is kept of a session, if that is still right; else what `load` reads, which is kept from then on.
+    ///
+    /// # Errors
+    /// 404 when there is no such session, and what `load` and the database report.
+    pub(crate) async fn get<Work>(
+        &self,
+        tenant: &TenantStore,
+        id: SessionId,
+        view: View,
+        load: impl FnOnce() -> Work,
+    ) -> Result<Sent>
+    where
+        Work: Future<Output = Result<Sent>>,
+    {
+        let key = (tenant.id(), id, view);
+        let Some(stamp) = self.stamps.of(tenant, id).await? else {
+            self.kept.invalidate(&key);
+            return Err(ApiError::not_found("session", id));
+        };
+        if let Some(kept) = self.kept.get(&key).filter(|kept| kept.stamp == stamp) {
+            return Ok(kept.sent.clone());
+        }
+        // The stamp is older than what is read now, if they differ: the next look finds that out.
+        let sent = load().await?;
+        self.kept.insert(key, Arc::new(Kept { stamp, sent: sent.clone() }));
+        Ok(sent)
+    }
+
+    /// How many answers are kept, and their bytes.
+    pub(crate) fn size(&self) -> (u64, u64) {
+        (self.kept.entry_count(), self.kept.weighted_size())
+    }
+}
+
+/// Who waits for the stamp of a session.
+type Asked = (TenantStore, SessionId, oneshot::Sender<Option<SessionStamp>>);
+
+/// Reads stamps for all who ask at the same time.
+#[derive(Default)]
+struct Stamps(Mutex<Waiting>);
+
+#[derive(Default)]
+struct Waiting {
+    asked: Vec<Asked>,
+    /// A task reads what was asked for.
+    reading: bool,
+}
+
+impl Stamps {
+    async fn of(self: &Arc<Self>, tenant: &TenantStore, id: SessionId) -> Result<Option<SessionStamp>> {
+        let (answer, answered) = oneshot::channel();
+        let start = {
+            let mut waiting = self.0.lock();
+            waiting.asked.push((tenant.clone(), id, answer));
+            !std::mem::replace(&mut waiting.reading, true)
+        };
+        if start {
+            tokio::spawn(Arc::clone(self).read());
+        }
+        match answered.await {
+            Ok(stamp) => Ok(stamp),
+            // The common read failed; one's own tells why.
+            Err(_) => Ok(tenant.sessions().stamps(&[id]).await?.into_iter().next().flatten()),
+        }
+    }
+
+    /// Reads until nobody waits.
+    async fn read(self: Arc<Self>) {
+        let reading = Reading(&self);
+        loop {
+            // Those who are ready to ask as well come along.
+            tokio::task::yield_now().await;
+            let mut asked = {
+                let mut waiting = self.0.lock();
+                if waiting.asked.is_empty() {
+                    waiting.reading = false;
+                    std::mem::forget(reading);
+                    return;
+                }
+                let first = waiting.asked.len().min(STAMPS_AT_ONCE);
+                waiting.asked.drain(..first).collect::<Vec<_>>()
+            };
+            asked.sort_by_key(|(tenant, ..)| tenant.id());
+            while let Some((tenant, ..)) = asked.last() {
+                let tenant = tenant.clone();
+                let first = asked.partition_point(|(of, ..)| of.id() < tenant.id());
+                let of_tenant = asked.split_off(first);
+                let ids: Vec<SessionId> = of_tenant.iter().map(|(_, id, _)| *id).collect();
+                let Ok(stamps) = tenant.sessions().stamps(&ids).await else { continue };
+                for ((_, _, answer), stamp) in of_tenant.into_iter().zip(stamps) {
+                    // Whoever went away needs none.
+                    let _ = answer.send(stamp);
+                }
+            }
+        }
+    }
+}
+
+/// Lets those who wait go, to read for themselves, should the reader come to an unexpected end.
+struct Reading<'a>(&'a Stamps);
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        *self.0.0.lock() = Waiting::default();
+    }
+}

@@ -1,0 +1,459 @@
+//! Live sessions: what a stream tells, and that it tells everything once, wherever it is cut and taken up again.
+
+#[macro_use]
+mod support;
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use agentkeep::{
+    Store, TenantStore,
+    conformance::support::{said, session},
+    core::{Delta, Finish, MessageRole, NewMessage, SessionId, Timestamp},
+};
+use agentkeep_server::Options;
+use reqwest::{Method, Response};
+use serde_json::{Value, json};
+use support::{Place, Service, serve, serve_with};
+
+on_each_engine! {
+    appended_and_streamed_messages_are_told_in_order,
+    a_stream_goes_on_behind_every_event_at_any_server,
+    many_writers_are_told_once_to_readers_that_come_and_go,
+    a_stream_without_a_place_tells_what_happens_from_now_on,
+    what_is_not_kept_any_more_is_told,
+    a_client_that_takes_nothing_is_cut_off,
+    an_idle_stream_is_kept_alive_past_the_request_timeout,
+    the_end_of_a_session_is_the_end_of_its_streams,
+    two_hundred_clients_share_a_session,
+    deleted_messages_hold_nobody_up,
+    a_server_that_stops_ends_its_streams,
+}
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// An event as it was told.
+#[derive(Debug, Clone, PartialEq)]
+struct Told {
+    id: String,
+    event: String,
+    data: Value,
+}
+
+impl Told {
+    /// Whether it tells a message or an event, and which.
+    fn place(&self) -> (char, i64) {
+        match self.event.as_str() {
+            "message.created" => ('m', self.data["seq"].as_i64().expect("a seq")),
+            _ => ('e', self.data["number"].as_i64().expect("a number")),
+        }
+    }
+}
+
+/// A client of a stream.
+struct Reader {
+    response: Response,
+    text: Vec<u8>,
+    told: VecDeque<Told>,
+    id: String,
+    heartbeats: usize,
+}
+
+impl Reader {
+    /// Begins behind an event; with what happens from now on when it is `None`.
+    async fn open(service: &Service, session: SessionId, from: Option<&str>) -> Self {
+        let mut request = service.request(Method::GET, &format!("sessions/{session}/events"));
+        if let Some(from) = from {
+            request = request.header("last-event-id", from);
+        }
+        let response = request.header("accept-encoding", "gzip, zstd").send().await.expect("an answer");
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        assert!(response.headers().get("content-encoding").is_none(), "a stream is not compressed");
+        Self { response, text: Vec::new(), told: VecDeque::new(), id: String::new(), heartbeats: 0 }
+    }
+
+    /// The next event; `None` at the end.
+    async fn next(&mut self) -> Option<Told> {
+        loop {
+            if let Some(told) = self.told.pop_front() {
+                return Some(told);
+            }
+            let chunk = tokio::time::timeout(PATIENCE, self.response.chunk()).await.expect("in time").ok()??;
+            self.take(&chunk);
+        }
+    }
+
+    fn take(&mut self, chunk: &[u8]) {
+        // What came before was looked through already.
+        let mut from = self.text.len().saturating_sub(1);
+        self.text.extend_from_slice(chunk);
+        if !chunk.contains(&b'\n') {
+            return;
+        }
+        while let Some(end) = self.text[from..].windows(2).position(|two| two == b"\n\n") {
+            let block: Vec<u8> = self.text.drain(..from + end + 2).collect();
+            self.understand(std::str::from_utf8(&block).expect("UTF-8"));
+            from = 0;
+        }
+    }
+
+    fn understand(&mut self, block: &str) {
+        let (mut event, mut data) = (String::new(), String::new());
+        for line in block.lines() {
+            match line.split_once(": ") {
+                Some(("id", id)) => self.id = id.to_owned(),
+                Some(("event", name)) => event = name.to_owned(),
+                Some(("data", text)) => data.push_str(text),
+                Some(("", "hb")) => self.heartbeats += 1,
+                _ => assert_eq!(line, ""),
+            }
+        }
+        if !data.is_empty() {
+            let data = serde_json::from_str(&data).expect("JSON");
+            self.told.push_back(Told { id: self.id.clone(), event, data });
+        }
+    }
+
+    async fn take_some(&mut self, count: usize) -> Vec<Told> {
+        let mut told = Vec::new();
+        while told.len() < count {
+            told.push(self.next().await.expect("more"));
+        }
+        told
+    }
+}
+
+/// That each message and each event is there once, in order; some messages are streamed.
+fn assert_complete(told: &[Told], whole: &[i64], events: i64) {
+    let places = |kind: char| told.iter().map(Told::place).filter(move |it| it.0 == kind).map(|it| it.1);
+    assert_eq!(places('m').collect::<Vec<_>>(), whole);
+    assert_eq!(places('e').collect::<Vec<_>>(), (1..=events).collect::<Vec<_>>());
+    // A message is announced before it grows.
+    let mut announced = 0;
+    for told in told {
+        match told.event.as_str() {
+            "message.started" => announced = announced.max(told.data["seq"].as_i64().expect("a seq")),
+            "message.delta" => assert!(told.data["seq"].as_i64().expect("a seq") <= announced, "{told:?}"),
+            _ => {}
+        }
+    }
+}
+
+async fn say(tenant: &TenantStore, session: SessionId, text: impl Into<String>) -> i64 {
+    let message = tenant.messages().append(session, said(text)).await.expect("appended");
+    tenant.session_changed(session);
+    message.seq
+}
+
+async fn stream_in(tenant: &TenantStore, session: SessionId, deltas: usize) {
+    let new = NewMessage::empty(MessageRole::Assistant);
+    let started = tenant.messages().start(session, new, None).await.expect("started");
+    for number in 0..deltas {
+        let delta = Delta::text(format!("{number} "));
+        tenant.messages().delta(session, started.id, &delta).await.expect("grown");
+    }
+    tenant.messages().finish(session, started.id, Finish::default()).await.expect("finished");
+}
+
+/// Another server on the same database, with the same keys.
+async fn another(place: &Place, service: &Service) -> (Service, Store) {
+    let store = Store::open_with(place.store.config().clone()).await.expect("the database opens");
+    let mut other = serve(&Place::new(store.clone())).await;
+    other.tenant = store.tenant(service.tenant.id());
+    other.key = service.key.clone();
+    (other, store)
+}
+
+async fn appended_and_streamed_messages_are_told_in_order(place: &Place) {
+    let service = serve(place).await;
+    let made = session(&service.tenant).await.id;
+    let mut reader = Reader::open(&service, made, None).await;
+    let messages = format!("sessions/{made}/messages");
+    let body = "{\"role\": \"user\",\n \"content\": \"a\\nb\", \"metadata\": {\n\r\"n\": 1.10}}";
+    let request = service.request(Method::POST, &messages).header("content-type", "application/json").body(body);
+    let first = support::answer(request).await.json(201);
+    let told = reader.next().await.expect("the message");
+    assert_eq!((told.event.as_str(), told.id.as_str(), &told.data), ("message.created", "1.0", &first));
+
+    let begun = service.post(&format!("{messages}/stream"), json!({"role": "assistant"})).await.json(201);
+    let id = begun["id"].as_str().expect("an id");
+    let told = reader.next().await.expect("the beginning");
+    assert_eq!((told.event.as_str(), told.id.as_str(), &told.data["data"]), ("message.started", "2.1", &begun));
+    for (number, delta) in [(2, json!({"content": "x"})), (3, json!({"thinking": "y"}))] {
+        service.post(&format!("{messages}/{id}/deltas"), delta.clone()).await.json(201);
+        let told = reader.next().await.expect("a delta");
+        assert_eq!((told.event.as_str(), &told.data["data"], &told.data["seq"]), ("message.delta", &delta, &json!(2)));
+        assert_eq!((&told.data["number"], &told.data["message_id"]), (&json!(number), &begun["id"]));
+    }
+    service.post(&messages, json!({"role": "user", "content": "meanwhile"})).await.json(201);
+    assert_eq!(reader.next().await.expect("a message").id, "3.3");
+    let ended = service.post(&format!("{messages}/{id}/finish"), json!({})).await.json(200);
+    let told = reader.next().await.expect("the end");
+    assert_eq!((told.event.as_str(), told.id.as_str(), &told.data["data"]), ("message.completed", "3.4", &ended));
+
+    // From the beginning, by the query.
+    let path = format!("sessions/{made}/events?after=0.0");
+    let response = service.request(Method::GET, &path).send().await.expect("an answer");
+    let mut reader = Reader { response, text: Vec::new(), told: VecDeque::new(), id: String::new(), heartbeats: 0 };
+    assert_complete(&reader.take_some(6).await, &[1, 3], 4);
+    for (name, value) in [("last-event-id", "x"), ("last-event-id", "1.-1")] {
+        let request = service.request(Method::GET, &format!("sessions/{made}/events")).header(name, value);
+        assert_eq!(support::answer(request).await.problem(400).1, "Last-Event-ID");
+    }
+    assert_eq!(service.get(&format!("sessions/{made}/events?after=1")).await.problem(400).1, "after");
+    drop(reader);
+    service.stop().await;
+}
+
+async fn a_stream_goes_on_behind_every_event_at_any_server(place: &Place) {
+    let service = serve(place).await;
+    let (other, _store) = another(place, &service).await;
+    let made = session(&service.tenant).await.id;
+    for round in 0..4 {
+        say(&service.tenant, made, format!("{round}")).await;
+        stream_in(&service.tenant, made, 5).await;
+    }
+    say(&service.tenant, made, "last").await;
+    let (whole, events) = ([1, 3, 5, 7, 9], 4 * 7);
+    let all = Reader::open(&service, made, Some("0.0")).await.take_some(whole.len() + 28).await;
+    assert_complete(&all, &whole, events);
+    for count in 0..all.len() {
+        let from = if count == 0 { "0.0" } else { all[count - 1].id.as_str() };
+        let server = if count % 2 == 0 { &other } else { &service };
+        let mut joined = all[..count].to_vec();
+        joined.extend(Reader::open(server, made, Some(from)).await.take_some(all.len() - count).await);
+        assert_complete(&joined, &whole, events);
+        assert_eq!(joined.last().expect("told").id, all.last().expect("told").id);
+    }
+    other.stop().await;
+    service.stop().await;
+}
+
+async fn many_writers_are_told_once_to_readers_that_come_and_go(place: &Place) {
+    const WRITERS: usize = 20;
+    const TURNS: usize = 6;
+    let service = serve(place).await;
+    let (other, _store) = another(place, &service).await;
+    let made = session(&service.tenant).await.id;
+    // Each turn of a writer of an odd number is streamed.
+    let (streamed, plain) = (WRITERS / 2 * TURNS, WRITERS / 2 * TURNS);
+    let (events, items) = ((streamed * 5) as i64, streamed * 5 + plain);
+    let writers = (0..WRITERS).map(|writer| {
+        let tenant = if writer % 4 < 2 { service.tenant.clone() } else { other.tenant.clone() };
+        tokio::spawn(async move {
+            for turn in 0..TURNS {
+                match writer % 2 {
+                    0 => drop(say(&tenant, made, format!("{writer}.{turn}")).await),
+                    _ => stream_in(&tenant, made, 3).await,
+                }
+            }
+        })
+    });
+    let writers: Vec<_> = writers.collect();
+    let readers = (0..6_usize).map(|number| {
+        let (service, other) = (&service, &other);
+        async move {
+            let mut told: Vec<Told> = Vec::new();
+            let mut chance = number * 7919 + 13;
+            while told.len() < items {
+                chance = (chance * 1_103_515_245 + 12_345) % (1 << 31);
+                let server = if (chance >> 8) % 2 == 0 { service } else { other };
+                let from = told.last().map_or("0.0", |told| told.id.as_str()).to_owned();
+                let mut reader = Reader::open(server, made, Some(&from)).await;
+                // The first one stays; the others go after a while.
+                let some = if number == 0 { items } else { 1 + (chance >> 12) % 60 };
+                told.extend(reader.take_some(some.min(items - told.len())).await);
+            }
+            told
+        }
+    });
+    let told = futures_util::future::join_all(readers).await;
+    for writer in writers {
+        writer.await.expect("no panic");
+    }
+    let messages = service.tenant.messages().recent(made, 1000).await.expect("read");
+    let begun = service.tenant.session_events().streamed(made, 1, i64::MAX).await.expect("read");
+    let whole: Vec<i64> = messages.iter().map(|message| message.seq).filter(|seq| !begun.contains(seq)).collect();
+    assert_eq!((messages.len(), whole.len()), (plain + streamed, plain));
+    for told in told {
+        assert_complete(&told, &whole, events);
+    }
+    other.stop().await;
+    service.stop().await;
+}
+
+async fn a_stream_without_a_place_tells_what_happens_from_now_on(place: &Place) {
+    let service = serve(place).await;
+    let made = session(&service.tenant).await.id;
+    say(&service.tenant, made, "before").await;
+    stream_in(&service.tenant, made, 2).await;
+    let mut reader = Reader::open(&service, made, None).await;
+    // Where it begins is told before anything happens.
+    let chunk = reader.response.chunk().await.expect("a chunk").expect("a beginning");
+    reader.take(&chunk);
+    assert_eq!(reader.id, "2.4");
+    say(&service.tenant, made, "now").await;
+    assert_eq!(reader.next().await.expect("a message").place(), ('m', 3));
+    // A change that nobody told of is found all the same.
+    let quiet = service.tenant.messages().append(made, said("quiet")).await.expect("appended");
+    assert_eq!(reader.next().await.expect("a message").place(), ('m', quiet.seq));
+    drop(reader);
+    service.stop().await;
+}
+
+async fn what_is_not_kept_any_more_is_told(place: &Place) {
+    let service = serve(place).await;
+    let made = session(&service.tenant).await.id;
+    say(&service.tenant, made, "a").await;
+    stream_in(&service.tenant, made, 2).await;
+    service.tenant.session_events().prune(Timestamp::MAX).await.expect("pruned");
+    // What was pruned, and what never was.
+    for from in ["0.0", "2.3", "2.5", "3.4", "9.9"] {
+        let mut reader = Reader::open(&service, made, Some(from)).await;
+        let told = reader.next().await.expect("an event");
+        assert_eq!((told.event.as_str(), &told.data["reason"]), ("reset", &json!("gap")), "{from}");
+        assert_eq!(told.id, "2.4", "whoever comes back begins with what happens now");
+        assert_eq!(reader.next().await, None);
+    }
+    let mut reader = Reader::open(&service, made, Some("2.4")).await;
+    say(&service.tenant, made, "b").await;
+    assert_eq!(reader.next().await.expect("a message").place(), ('m', 3));
+    drop(reader);
+    service.stop().await;
+}
+
+async fn a_client_that_takes_nothing_is_cut_off(place: &Place) {
+    const MESSAGES: usize = 30;
+    let options = Options { stream_patience: Duration::from_secs(1), ..Options::default() };
+    let service = serve_with(place, options).await;
+    let made = session(&service.tenant).await.id;
+    let mut slow = Reader::open(&service, made, None).await;
+    let mut quick = Reader::open(&service, made, None).await;
+    let text = "x".repeat(1 << 20);
+    for _ in 0..MESSAGES {
+        say(&service.tenant, made, text.as_str()).await;
+        quick.take_some(1).await;
+    }
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let mut seqs = Vec::new();
+    let last = loop {
+        let told = slow.next().await.expect("an end that is told");
+        match told.event.as_str() {
+            "message.created" => seqs.push(told.place().1),
+            _ => break told,
+        }
+    };
+    assert_eq!((last.event.as_str(), &last.data["reason"]), ("reset", &json!("slow")));
+    assert_eq!(slow.next().await, None);
+    assert!(seqs.len() < MESSAGES);
+    // It can go on where it was.
+    let mut again = Reader::open(&service, made, Some(&last.id)).await;
+    let rest = again.take_some(MESSAGES - seqs.len()).await;
+    seqs.extend(rest.iter().map(|told| told.place().1));
+    assert_eq!(seqs, (1..=MESSAGES as i64).collect::<Vec<_>>());
+    drop((quick, again));
+    service.stop().await;
+}
+
+async fn an_idle_stream_is_kept_alive_past_the_request_timeout(place: &Place) {
+    let options = Options {
+        request_timeout: Duration::from_millis(500),
+        stream_heartbeat: Duration::from_millis(100),
+        ..Options::default()
+    };
+    let service = serve_with(place, options).await;
+    let made = session(&service.tenant).await.id;
+    let mut reader = Reader::open(&service, made, None).await;
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(1500) {
+        let chunk = tokio::time::timeout(PATIENCE, reader.response.chunk()).await.expect("in time");
+        reader.take(&chunk.expect("a chunk").expect("no end"));
+    }
+    assert!((5..=20).contains(&reader.heartbeats), "{}", reader.heartbeats);
+    say(&service.tenant, made, "still there").await;
+    assert_eq!(reader.next().await.expect("a message").place(), ('m', 1));
+    drop(reader);
+    service.stop().await;
+}
+
+async fn the_end_of_a_session_is_the_end_of_its_streams(place: &Place) {
+    let service = serve(place).await;
+    let (other, _store) = another(place, &service).await;
+    for by_http in [true, false] {
+        let made = session(&service.tenant).await.id;
+        let (mut here, mut there) =
+            (Reader::open(&service, made, None).await, Reader::open(&other, made, Some("0.0")).await);
+        say(&service.tenant, made, "a").await;
+        for reader in [&mut here, &mut there] {
+            assert_eq!(reader.next().await.expect("a message").place(), ('m', 1));
+        }
+        match by_http {
+            true => assert_eq!(service.delete(&format!("sessions/{made}")).await.status, 204),
+            // Without a word to anybody.
+            false => service.tenant.sessions().delete(made).await.expect("deleted"),
+        }
+        for mut reader in [here, there] {
+            let told = reader.next().await.expect("the end");
+            assert_eq!((told.event.as_str(), &told.data), ("session.deleted", &json!({"session_id": made})));
+            assert_eq!(reader.next().await, None);
+        }
+    }
+    other.stop().await;
+    service.stop().await;
+}
+
+async fn two_hundred_clients_share_a_session(place: &Place) {
+    let service = serve(place).await;
+    let made = session(&service.tenant).await.id;
+    let readers = (0..200).map(|_| Reader::open(&service, made, None));
+    let mut readers = futures_util::future::join_all(readers).await;
+    for _ in 0..5 {
+        say(&service.tenant, made, "a").await;
+        stream_in(&service.tenant, made, 3).await;
+    }
+    for told in futures_util::future::join_all(readers.iter_mut().map(|reader| reader.take_some(30))).await {
+        assert_complete(&told, &[1, 3, 5, 7, 9], 25);
+    }
+    // They go, and the session is watched anew.
+    drop(readers);
+    let mut reader = Reader::open(&service, made, None).await;
+    say(&service.tenant, made, "b").await;
+    assert_eq!(reader.next().await.expect("a message").place(), ('m', 11));
+    drop(reader);
+    service.stop().await;
+}
+
+async fn deleted_messages_hold_nobody_up(place: &Place) {
+    let service = serve(place).await;
+    let made = session(&service.tenant).await.id;
+    let mut first = Reader::open(&service, made, Some("0.0")).await;
+    for number in 1..=3 {
+        say(&service.tenant, made, number.to_string()).await;
+    }
+    first.take_some(3).await;
+    for seq in [2, 3] {
+        let message = service.tenant.messages().get_by_seq(made, seq).await.expect("read").expect("there");
+        assert_eq!(service.delete(&format!("messages/{}", message.id)).await.status, 204);
+    }
+    let mut late = Reader::open(&service, made, Some("0.0")).await;
+    assert_eq!(late.next().await.expect("a message").place(), ('m', 1));
+    say(&service.tenant, made, "4").await;
+    for reader in [&mut first, &mut late] {
+        assert_eq!(reader.next().await.expect("a message").place(), ('m', 4));
+    }
+    drop((first, late));
+    service.stop().await;
+}
+
+async fn a_server_that_stops_ends_its_streams(place: &Place) {
+    let service = serve(place).await;
+    let made = session(&service.tenant).await.id;
+    let mut reader = Reader::open(&service, made, None).await;
+    let begun = Instant::now();
+    service.stop().await;
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert_eq!(reader.next().await, None);
+}
