@@ -1,4 +1,4 @@
-//! Developer commands: `cargo xtask postgres`, `test`, `lint`, `ci`, `soak` and `bench`.
+//! Developer commands: `cargo xtask postgres`, `test`, `lint`, `fuzz`, `ci`, `soak` and `bench`.
 //!
 //! They need Rust, a C compiler and Python 3, nothing else; a PostgreSQL comes along by itself
 //! (see [`binaries`]). What a command says goes to standard error; standard output carries data only:
@@ -8,6 +8,8 @@
 mod bench;
 mod binaries;
 mod ci;
+mod fuzz;
+mod install;
 mod postgres;
 mod process;
 mod test;
@@ -67,6 +69,12 @@ enum Task {
     },
     /// Check format, lints and documentation
     Lint,
+    /// Call every route of the service with good and bad input (schemathesis)
+    Fuzz {
+        /// Random examples for each operation, beside the fixed ones
+        #[arg(long, default_value_t = 15)]
+        examples: u32,
+    },
     /// Everything that a change must pass: lint, then test with ../shared/data if it is there
     Ci,
     /// Run the long tests (`soak_…`), built for release, one after another
@@ -108,6 +116,7 @@ fn main() -> ExitCode {
         Task::Postgres { options, command } => run_postgres(&options, command),
         Task::Test { data, options, arguments } => test::test(data.as_deref(), &options, &arguments),
         Task::Lint => ci::lint(),
+        Task::Fuzz { examples } => fuzz::fuzz(examples),
         Task::Ci => ci::ci(),
         Task::Soak { name, minutes, options } => test::soak(name.as_deref(), minutes, &options),
         Task::Bench { name, cases, json } => run_bench(&name, &cases, json),

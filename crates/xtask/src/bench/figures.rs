@@ -116,6 +116,35 @@ impl Case {
     }
 }
 
+/// One number that is compared with a bar and with nobody.
+pub struct Figure {
+    pub bench: &'static str,
+    pub case: &'static str,
+    pub engine: &'static str,
+    pub unit: &'static str,
+    pub value: f64,
+    pub runs: usize,
+}
+
+impl Figure {
+    /// Prints it, for people or as a JSON object.
+    pub fn print(&self, json: bool) {
+        let Self { bench, case, engine, unit, value, runs } = self;
+        if json {
+            let median = rounded(*value, 10.0);
+            println!(
+                "{}",
+                json!({
+                    "bench": bench, "case": case, "engine": engine, "system": "agentkeep", "median": median, "unit": unit,
+                    "runs": runs,
+                })
+            );
+        } else {
+            println!("{engine:<9} {case:<15} {:<11} {:<18} {value:>10.1} {unit}", "", "agentkeep");
+        }
+    }
+}
+
 /// A figure with as many digits as it deserves; null when there is none.
 fn rounded(value: f64, digits: f64) -> Option<f64> {
     value.is_finite().then(|| (value * digits).round() / digits)

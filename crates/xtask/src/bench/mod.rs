@@ -2,6 +2,7 @@
 
 mod append;
 mod figures;
+mod http;
 mod jobs;
 mod ledger;
 mod load;
@@ -49,11 +50,12 @@ fn is_engine(word: &str) -> bool {
 }
 
 fn is_system(word: &str) -> bool {
-    jobs::SYSTEMS.contains(&word) || append::PEERS.contains(&word)
+    jobs::SYSTEMS.contains(&word) || append::PEERS.contains(&word) || http::PEERS.contains(&word)
 }
 
 const BENCHES: &[Bench] = &[
     Bench { name: "append", run: append::run },
+    Bench { name: "http", run: http::run },
     Bench { name: "jobs", run: jobs::run },
     Bench { name: "ledger", run: ledger::run },
 ];

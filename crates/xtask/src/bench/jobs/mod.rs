@@ -8,7 +8,6 @@
 
 mod agentkeep;
 mod database;
-mod install;
 mod peer;
 mod process;
 

