@@ -79,6 +79,12 @@ impl ApiError {
         Error::not_found(entity, key).into()
     }
 
+    /// A fault of the server's own, which its log tells of.
+    pub(crate) fn internal() -> Self {
+        let detail = "the server failed in a way that should not happen; its log says where";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
+    }
+
     /// The server cannot do it now.
     pub(crate) fn unavailable(code: &'static str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).retry_after(RETRY_AFTER)

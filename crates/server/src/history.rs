@@ -129,7 +129,7 @@ fn interrupted(message: &Message, call: &Call) -> Message {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use agentkeep_core::{JsonArray, SessionId, Timestamp};
 
     use super::*;
@@ -148,7 +148,8 @@ mod tests {
         }
     }
 
-    fn empty() -> Message {
+    /// A message without anything.
+    pub(crate) fn empty() -> Message {
         let (id, session_id) = (MessageId(Uuid::nil()), SessionId(Uuid::nil()));
         let (created_at, updated_at) = (Timestamp::MIN, Timestamp::MIN);
         Message {

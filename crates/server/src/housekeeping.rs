@@ -39,6 +39,7 @@ pub(crate) async fn run(app: App) {
             () = sleep(TEND) => {}
             () = app.stopped() => break,
         }
+        app.metrics.sum_up();
         let Ok(store) = app.store() else { continue };
         let clear = cleared.is_none_or(|at| at.elapsed() >= CLEAR);
         if clear {

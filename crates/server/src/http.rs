@@ -65,11 +65,12 @@ async fn observe(State(app): State<App>, request: Request, next: Next) -> Respon
     let id = request_id(request.headers());
     let method = request.method().clone();
     let if_none_match = request.headers().get(header::IF_NONE_MATCH).cloned();
-    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
-    let path = request.uri().path().to_owned();
+    let matched = request.extensions().get::<MatchedPath>().cloned();
+    let route = matched.as_ref().map_or("none", MatchedPath::as_str);
+    let uri = request.uri().clone();
 
     let span = tracing::info_span!(
-        target: "agentkeep::request", "request", otel.name = format!("{method} {}", route.as_deref().unwrap_or("none")),
+        target: "agentkeep::request", "request", otel.name = format!("{method} {route}"),
         otel.kind = "server", request_id = id, http.response.status_code = tracing::field::Empty,
     );
     let response = next.run(request).instrument(span.clone()).await;
@@ -79,7 +80,8 @@ async fn observe(State(app): State<App>, request: Request, next: Next) -> Respon
 
     let took = started.elapsed();
     let status = response.status();
-    app.metrics.request(&method, route.as_deref().unwrap_or("none"), status, took);
+    app.metrics.request(&method, route, status, took);
+    let path = uri.path();
     let millis = took.as_secs_f64() * 1000.0;
     if status.is_server_error() {
         tracing::warn!(target: "agentkeep::http", request_id = id, %method, path, status = status.as_u16(), millis, "request");
@@ -137,8 +139,7 @@ async fn within_time(State(app): State<App>, request: Request, next: Next) -> Re
 fn panicked(panic: Box<dyn Any + Send>) -> Response {
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     tracing::error!(target: "agentkeep::http", "a request failed in a way that should not happen: {}", text.unwrap_or("?"));
-    let detail = "the server failed in a way that should not happen; its log says where";
-    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail).into_response()
+    ApiError::internal().into_response()
 }
 
 /// 404 for a path that leads nowhere.

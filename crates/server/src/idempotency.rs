@@ -7,7 +7,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use agentkeep::{
     TenantStore,
-    core::{IdempotencyClaim, StoredAnswer, TenantId},
+    core::{IDEMPOTENCY_KEY_BYTES, IdempotencyClaim, StoredAnswer, TenantId},
 };
 use axum::{
     body::{Body, to_bytes},
@@ -73,10 +73,9 @@ pub(crate) async fn layer(State(app): State<App>, request: Request, next: Next) 
     let store = app.store()?;
     let tx = store.begin().await?;
     let tenant = store.tenant_in(&tx, caller.tenant_id());
-    match tenant.idempotency_keys().claim(&key, fingerprint).await? {
-        IdempotencyClaim::New => {}
-        IdempotencyClaim::Repeated(answer) => return Ok(again(answer)),
-        IdempotencyClaim::Different => return Err(reused(&key)),
+    let claim = Claim { key, fingerprint };
+    if let Some(answer) = claim.take(&tenant).await? {
+        return Ok(again(answer));
     }
     let mut request = Request::from_parts(parts, Body::from(bytes));
     request.extensions_mut().insert(Caller { tenant: tenant.clone(), ..caller });
@@ -101,7 +100,7 @@ pub(crate) async fn layer(State(app): State<App>, request: Request, next: Next) 
         Some(((*name).to_owned(), value.to_owned()))
     });
     let answer = StoredAnswer { status: parts.status.as_u16(), headers: headers.collect(), body: bytes.to_vec() };
-    tenant.idempotency_keys().answer(&key, &answer).await?;
+    claim.keep(&tenant, &answer).await?;
     drop(tenant);
     tx.commit().await?;
     Ok(Response::from_parts(parts, Body::from(bytes)))
@@ -113,8 +112,11 @@ fn key_of(request: &Request) -> Result<Option<String>> {
         return Ok(None);
     };
     match key.to_str() {
-        Ok(key) if !key.trim().is_empty() && key.len() <= 255 => Ok(Some(key.trim().to_owned())),
-        _ => Err(ApiError::invalid("Idempotency-Key", "must be 1 to 255 visible ASCII characters")),
+        Ok(key) if !key.trim().is_empty() && key.len() <= IDEMPOTENCY_KEY_BYTES => Ok(Some(key.trim().to_owned())),
+        _ => {
+            let reason = format!("must be 1 to {IDEMPOTENCY_KEY_BYTES} visible ASCII characters");
+            Err(ApiError::invalid("Idempotency-Key", reason))
+        }
     }
 }
 
@@ -127,7 +129,7 @@ pub(crate) struct Keyed<T> {
 
 /// The key of a request that is not claimed yet.
 pub(crate) struct Claim {
-    pub(crate) key: String,
+    key: String,
     fingerprint: [u8; 32],
 }
 
@@ -142,6 +144,11 @@ impl Claim {
             IdempotencyClaim::Repeated(answer) => Ok(Some(answer)),
             IdempotencyClaim::Different => Err(reused(&self.key)),
         }
+    }
+
+    /// Keeps the answer in the transaction that the key was claimed in.
+    pub(crate) async fn keep(&self, tenant: &TenantStore, answer: &StoredAnswer) -> Result<()> {
+        Ok(tenant.idempotency_keys().answer(&self.key, answer).await?)
     }
 }
 

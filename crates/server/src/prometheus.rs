@@ -1,6 +1,6 @@
 //! Figures for Prometheus.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use agentkeep_core::Access;
 use axum::{
@@ -8,8 +8,9 @@ use axum::{
     http::{Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use metrics::{Key, Label, Level, Metadata, Recorder};
+use metrics::{Histogram, Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use parking_lot::RwLock;
 
 use crate::{app::App, auth, error::Result};
 
@@ -18,10 +19,15 @@ const SECONDS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 
 
 static HTTP: Metadata<'static> = Metadata::new("agentkeep::http", Level::INFO, None);
 
+/// The times of a route's requests, by method and status.
+type Kinds = HashMap<(&'static str, StatusCode), Histogram>;
+
 /// The figures of one server: several in a process do not share them.
 pub(crate) struct Metrics {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
+    /// The times of requests by route, and by method and status: looked up once and kept.
+    requests: RwLock<HashMap<String, Kinds>>,
 }
 
 impl Default for Metrics {
@@ -35,25 +41,51 @@ impl Default for Metrics {
         };
         let recorder = builder.build_recorder();
         let handle = recorder.handle();
-        Self { recorder, handle }
+        Self { recorder, handle, requests: RwLock::default() }
     }
 }
 
 impl Metrics {
     /// Notes a request and how long it took.
     pub(crate) fn request(&self, method: &Method, route: &str, status: StatusCode, took: Duration) {
+        let kind = (word(method), status);
+        if let Some(times) = self.requests.read().get(route).and_then(|kinds| kinds.get(&kind)) {
+            return times.record(took.as_secs_f64());
+        }
         let labels = vec![
-            Label::new("method", method.as_str().to_owned()),
+            Label::new("method", kind.0),
             Label::new("route", route.to_owned()),
             Label::new("status", status.as_str().to_owned()),
         ];
         let key = Key::from_parts("http_request_duration_seconds", labels);
-        self.recorder.register_histogram(&key, &HTTP).record(took.as_secs_f64());
+        let times = self.recorder.register_histogram(&key, &HTTP);
+        times.record(took.as_secs_f64());
+        self.requests.write().entry(route.to_owned()).or_default().insert(kind, times);
+    }
+
+    /// Sums up the times that were noted, which lie there one by one until then. To be called now and then, whether
+    /// anybody asks for the figures or not.
+    pub(crate) fn sum_up(&self) {
+        self.handle.run_upkeep();
     }
 
     /// Sets a figure that is read when it is asked for.
     fn gauge(&self, name: &'static str, labels: Vec<Label>, value: f64) {
         self.recorder.register_gauge(&Key::from_parts(name, labels), &HTTP).set(value);
+    }
+}
+
+/// A method as a label: whoever calls with one of their own makes no new figure.
+fn word(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        _ => "other",
     }
 }
 
@@ -94,4 +126,23 @@ pub(crate) async fn show(State(app): State<App>, headers: axum::http::HeaderMap)
 /// A count as Prometheus has it.
 fn figure(count: u64) -> f64 {
     count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_counted_by_route_and_known_methods() {
+        let metrics = Metrics::default();
+        let own: Vec<Method> = (0..3).map(|number| format!("OWN{number}").parse().expect("a method")).collect();
+        for method in [Method::GET, Method::GET].iter().chain(&own) {
+            metrics.request(method, "/users", StatusCode::OK, Duration::from_millis(3));
+        }
+        metrics.sum_up();
+        let told = metrics.handle.render();
+        let count = |method: &str| format!("_count{{method=\"{method}\",route=\"/users\",status=\"200\"}}");
+        assert!(told.contains(&format!("{} 2", count("GET"))), "{told}");
+        assert!(told.contains(&format!("{} 3", count("other"))) && !told.contains("OWN"), "{told}");
+    }
 }

@@ -523,16 +523,20 @@ async fn a_run_goes_on_without_its_client(place: &Place) {
 async fn the_runs_of_a_dead_server_are_closed(place: &Place) {
     let service = serve(place).await;
     let (agent, session) = slow(&service).await;
-    let (tenant, over) = (&service.tenant, service.tenant.now().minus(Duration::from_secs(1)));
-    let dead = tenant.runs().create(NewRun::new(session, "dead", over)).await.expect("a run");
-    let alive = NewRun::new(session, "alive", tenant.now().plus(Duration::from_secs(600)));
-    let alive = tenant.runs().create(alive).await.expect("a run");
+    let tenant = &service.tenant;
+    let later = tenant.now().plus(Duration::from_secs(600));
+    let dead = tenant.runs().create(NewRun::new(session, "dead", later)).await.expect("a run");
+    let alive = tenant.runs().create(NewRun::new(session, "alive", later)).await.expect("a run");
     let begin = |run: RunId| {
         let new = NewMessage { agent_id: Some(agent), ..NewMessage::empty(MessageRole::Assistant) };
         async move { tenant.messages().start(session, new, Some(run)).await.expect("a message").id }
     };
     let (left, kept) = (begin(dead.id).await, begin(alive.id).await);
     tenant.messages().delta(session, left, &agentkeep::core::Delta::text("half")).await.expect("a delta");
+    // Its lease is over only now: the server may look at any moment.
+    let over = tenant.now().minus(Duration::from_secs(1));
+    let kept_runs = tenant.runs().heartbeat("dead", &[dead.id], over).await.expect("a lease");
+    assert_eq!(kept_runs, [dead.id]);
     until("the end of the run", || async { status_of(&service, dead.id).await == "failed" }).await;
     let message = tenant.messages().get(left).await.expect("a read").expect("a message");
     assert_eq!((message.is_streaming, message.is_complete), (false, false));

@@ -1,12 +1,13 @@
 use agentkeep_core::Timestamp;
 use axum::Json;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use utoipa::ToSchema;
 
 use crate::{
     auth::{self, Caller},
     body::Body,
     error::{ApiError, Result},
+    resource::Deleted,
     seconds::Seconds,
 };
 
@@ -22,17 +23,10 @@ pub(super) struct EndedJobs {
     older_than_seconds: Option<Seconds>,
 }
 
-/// What was deleted.
-#[derive(Serialize, ToSchema)]
-pub(super) struct DeletedJobs {
-    /// How many jobs.
-    deleted: u64,
-}
-
 /// Delete jobs that came to their end; their approvals stay. For `admin`.
 #[utoipa::path(post, path = "/jobs/prune", tag = "jobs", request_body = EndedJobs,
-    responses((status = 200, description = "How many it were", body = DeletedJobs)))]
-pub(super) async fn prune(caller: Caller, Body(pruned): Body<EndedJobs>) -> Result<Json<DeletedJobs>> {
+    responses((status = 200, description = "How many it were", body = Deleted)))]
+pub(super) async fn prune(caller: Caller, Body(pruned): Body<EndedJobs>) -> Result<Json<Deleted>> {
     auth::permit_admin(&caller)?;
     let jobs = caller.tenant.jobs();
     let deleted = match (pruned.before, pruned.older_than_seconds) {
@@ -40,5 +34,5 @@ pub(super) async fn prune(caller: Caller, Body(pruned): Body<EndedJobs>) -> Resu
         (None, Some(Seconds(age))) => jobs.prune_older(age).await?,
         _ => return Err(ApiError::invalid("before", "give either before or older_than_seconds")),
     };
-    Ok(Json(DeletedJobs { deleted }))
+    Ok(Json(Deleted { deleted }))
 }

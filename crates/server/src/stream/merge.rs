@@ -135,39 +135,14 @@ impl Merger<'_> {
 
 #[cfg(test)]
 mod tests {
-    use agentkeep_core::{
-        Json, JsonObject, MessageId, MessageRole, MessageType, SessionEventKind, SessionId, Timestamp,
-    };
+    use agentkeep_core::{Json, MessageId, SessionEventKind, Timestamp};
     use uuid::Uuid;
 
     use super::*;
-    use crate::stream::item::What;
+    use crate::{history::tests::empty, stream::item::What};
 
     fn message(seq: i64) -> Message {
-        Message {
-            id: MessageId(Uuid::from_u128(1)),
-            session_id: SessionId(Uuid::nil()),
-            seq,
-            role: MessageRole::User,
-            kind: MessageType::Text,
-            content: None,
-            parts: None,
-            tool_calls: None,
-            tool_name: None,
-            tool_args: None,
-            tool_call_id: None,
-            channel_payload: None,
-            author_user_id: None,
-            agent_id: None,
-            platform_message_id: None,
-            is_streaming: false,
-            is_complete: true,
-            usage: None,
-            extra: None,
-            metadata: JsonObject::default(),
-            created_at: Timestamp::MIN,
-            updated_at: Timestamp::MIN,
-        }
+        Message { id: MessageId(Uuid::from_u128(1)), seq, ..empty() }
     }
 
     fn event(number: i64, seq: i64) -> SessionEvent {

@@ -8,17 +8,14 @@ mod tool_results;
 
 use agentkeep::TenantStore;
 use agentkeep_core::{Run, RunId, SessionId, StoredAnswer};
-use axum::{
-    extract::FromRequestParts,
-    http::{StatusCode, request::Parts},
-    response::Response,
-};
+use axum::{extract::FromRequestParts, http::request::Parts, response::Response};
 use serde::{Deserialize, Serialize};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     app::App,
     error::{ApiError, Result},
+    idempotency::Claim,
     stream::{self, Position},
 };
 
@@ -32,8 +29,7 @@ async fn regardless<T: Send + 'static>(work: impl Future<Output = Result<T>> + S
         Ok(outcome) => outcome,
         Err(error) => {
             tracing::error!(target: "agentkeep::answers", "{error}");
-            let detail = "the server failed in a way that should not happen; its log says where";
-            Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail))
+            Err(ApiError::internal())
         }
     }
 }
@@ -53,13 +49,19 @@ impl Beginning {
         Self { session_id: run.session_id, run_id: run.id, seq: seq - 1, number: number - 1 }
     }
 
-    fn kept(self) -> Result<StoredAnswer> {
-        let body = serde_json::to_vec(&self).map_err(|error| ApiError::invalid("body", error.to_string()))?;
-        Ok(StoredAnswer { status: 200, headers: Vec::new(), body })
+    /// The one that is kept under the key; `None` when the request is a new one, or has no key.
+    async fn kept(tenant: &TenantStore, claim: Option<&Claim>) -> Result<Option<Self>> {
+        let Some(claim) = claim else { return Ok(None) };
+        let Some(answer) = claim.take(tenant).await? else { return Ok(None) };
+        let kept = serde_json::from_slice(&answer.body);
+        kept.map(Some).map_err(|error| ApiError::invalid("Idempotency-Key", error.to_string()))
     }
 
-    fn of(answer: &StoredAnswer) -> Result<Self> {
-        serde_json::from_slice(&answer.body).map_err(|error| ApiError::invalid("Idempotency-Key", error.to_string()))
+    /// Keeps it under the key, if there is one.
+    async fn keep(self, tenant: &TenantStore, claim: Option<&Claim>) -> Result<()> {
+        let Some(claim) = claim else { return Ok(()) };
+        let body = serde_json::to_vec(&self).map_err(|error| ApiError::invalid("body", error.to_string()))?;
+        claim.keep(tenant, &StoredAnswer { status: 200, headers: Vec::new(), body }).await
     }
 
     /// The stream, from its beginning or from where the client was told of it.

@@ -15,6 +15,7 @@ use crate::{
     auth::Caller,
     error::{ApiError, Result},
     idempotency::{Claim, Keyed},
+    sessions,
 };
 
 /// What an agent is to answer.
@@ -114,10 +115,8 @@ async fn begin(app: App, caller: Caller, start: Start, claim: Option<Claim>) -> 
     let prepared = prepare(&app, tenant, start).await;
     let tx = store.begin().await?;
     let within = store.tenant_in(&tx, tenant.id());
-    if let Some(claim) = &claim
-        && let Some(answer) = claim.take(&within).await?
-    {
-        return Ok((Beginning::of(&answer)?, true));
+    if let Some(beginning) = Beginning::kept(&within, claim.as_ref()).await? {
+        return Ok((beginning, true));
     }
     let Prepared { session, message, instance } = prepared?;
     let message = within.messages().append(session.id, message).await?;
@@ -125,9 +124,7 @@ async fn begin(app: App, caller: Caller, start: Start, claim: Option<Claim>) -> 
     let run = NewRun { agent_id: Some(instance.id), ..NewRun::new(session.id, owner, until) };
     let run = within.runs().create(run).await?;
     let beginning = Beginning::before(&run, message.seq, run.first_event);
-    if let Some(Claim { key, .. }) = &claim {
-        within.idempotency_keys().answer(key, &beginning.kept()?).await?;
-    }
+    beginning.keep(&within, claim.as_ref()).await?;
     drop(within);
     tx.commit().await?;
     Answers::begin(&app, tenant.clone(), &session, run, instance);
@@ -142,8 +139,7 @@ struct Prepared {
 }
 
 async fn prepare(app: &App, tenant: &TenantStore, start: Start) -> Result<Prepared> {
-    let id = start.session_id;
-    let session = tenant.sessions().get(id).await?.ok_or_else(|| ApiError::not_found("session", id))?;
+    let session = sessions::existing(tenant, start.session_id).await?;
     if session.status != SessionStatus::Active {
         let detail = format!("the session is {}; only an active one goes on", session.status);
         return Err(ApiError::new(StatusCode::CONFLICT, "session_not_active", detail));

@@ -13,6 +13,7 @@ use crate::{
     auth::Caller,
     error::{ApiError, Result},
     idempotency::{Claim, Keyed},
+    sessions,
 };
 
 /// The results of the tools that a run waits for.
@@ -66,17 +67,14 @@ async fn resume(app: App, caller: Caller, body: ToolResults, claim: Option<Claim
     let (store, tenant) = (app.store()?, &caller.tenant);
     let run = tenant.runs().get(body.run_id).await?.filter(|run| run.session_id == body.session_id);
     let run = run.ok_or_else(|| ApiError::not_found("run", body.run_id))?;
-    let session = tenant.sessions().get(run.session_id).await?;
-    let session = session.ok_or_else(|| ApiError::not_found("session", run.session_id))?;
+    let session = sessions::existing(tenant, run.session_id).await?;
     let agent = run.agent_id.ok_or_else(|| ApiError::not_found("agent", "of the run"))?;
     // What a repeated request needs of it was there the first time.
     let instance = app.answers.instance(tenant, agent).await;
     let tx = store.begin().await?;
     let within = store.tenant_in(&tx, tenant.id());
-    if let Some(claim) = &claim
-        && let Some(answer) = claim.take(&within).await?
-    {
-        return Ok((Beginning::of(&answer)?, true));
+    if let Some(beginning) = Beginning::kept(&within, claim.as_ref()).await? {
+        return Ok((beginning, true));
     }
     if run.status != RunStatus::Waiting {
         return Err(not_waiting(run.status));
@@ -94,9 +92,7 @@ async fn resume(app: App, caller: Caller, body: ToolResults, claim: Option<Claim
     };
     let first = messages.first().map_or(run.first_seq, |message| message.seq);
     let beginning = Beginning::before(&run, first, number);
-    if let Some(Claim { key, .. }) = &claim {
-        within.idempotency_keys().answer(key, &beginning.kept()?).await?;
-    }
+    beginning.keep(&within, claim.as_ref()).await?;
     drop(within);
     tx.commit().await?;
     Answers::begin(&app, tenant.clone(), &session, run, instance);
