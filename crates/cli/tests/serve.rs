@@ -16,9 +16,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
-use support::{Place, proxy::Proxy};
+use support::{
+    Place,
+    postgres::OwnPostgres,
+    proxy::Proxy,
+    sse::{Reader, Told, assert_complete},
+};
+use tokio::task::JoinHandle;
 
 on_both_engines! {
     acknowledged_writes_survive_kills
@@ -126,11 +133,11 @@ async fn contents(client: &Client, server: &Server, session: &str) -> Vec<String
 struct Writers {
     stop: Arc<AtomicBool>,
     acknowledged: Arc<AtomicU64>,
-    tasks: Vec<tokio::task::JoinHandle<u64>>,
+    tasks: Vec<JoinHandle<u64>>,
 }
 
 impl Writers {
-    fn start(count: usize, client: &Client, base: &Arc<parking_lot::Mutex<String>>, session: &str) -> Self {
+    fn start(count: usize, client: &Client, base: &Arc<Mutex<String>>, session: &str) -> Self {
         let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let tasks = (0..count).map(|writer| {
             let (client, base, session) = (client.clone(), Arc::clone(base), session.to_owned());
@@ -187,16 +194,110 @@ fn check(contents: &[String], said: &HashMap<usize, u64>) {
     assert_eq!(&next, said, "what was acknowledged is what is there");
 }
 
+/// One that streams messages in, each step with a key until it is acknowledged, and those who follow the session.
+struct Streams {
+    stop: Arc<AtomicBool>,
+    writer: JoinHandle<i64>,
+    readers: Vec<JoinHandle<Vec<Told>>>,
+}
+
+impl Streams {
+    fn start(readers: usize, client: &Client, base: &Arc<Mutex<String>>, session: &str) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let writer = tokio::spawn(stream_in(client.clone(), Arc::clone(base), session.to_owned(), Arc::clone(&stop)));
+        let reader = || tokio::spawn(follow(client.clone(), Arc::clone(base), session.to_owned()));
+        Self { stop, writer, readers: (0..readers).map(|_| reader()).collect() }
+    }
+
+    /// Ends the writing, and looks whether everybody was told of everything, once and in order.
+    async fn end(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let turns = self.writer.await.expect("no panic");
+        assert!(turns > 0, "something was streamed");
+        // Each turn is a message and one that is streamed; the last word stands alone.
+        let whole: Vec<i64> = (0..=turns).map(|turn| turn * 2 + 1).collect();
+        for reader in self.readers {
+            let told = tokio::time::timeout(Duration::from_secs(60), reader).await.expect("in time");
+            assert_complete(&told.expect("no panic"), &whole, turns * (DELTAS + 2));
+        }
+    }
+}
+
+/// Deltas of a message that is streamed.
+const DELTAS: i64 = 3;
+/// What is said when nothing follows.
+const LAST: &str = "the last word";
+
+/// Says something and streams a message in, again and again, until it is told to stop; how often that was.
+async fn stream_in(client: Client, base: Arc<Mutex<String>>, session: String, stop: Arc<AtomicBool>) -> i64 {
+    let mut steps = 0;
+    // The same step with the same key, until it is acknowledged.
+    let mut step = async |path: String, body: Value| {
+        steps += 1;
+        loop {
+            let url = format!("{}/api/v1/sessions/{session}/messages{path}", base.lock().clone());
+            let request = client.post(url).header("idempotency-key", format!("step {steps}")).json(&body);
+            match request.send().await {
+                Ok(answer) if answer.status().is_success() => {
+                    if let Ok(answer) = answer.json::<Value>().await {
+                        return answer;
+                    }
+                }
+                // A request of the server before may still hold the key.
+                Ok(answer) if [409, 503].contains(&answer.status().as_u16()) => {}
+                Ok(answer) => panic!("{}", answer.text().await.unwrap_or_default()),
+                Err(_) => {}
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let mut turns = 0;
+    while !stop.load(Ordering::Relaxed) {
+        step(String::new(), json!({"role": "user", "content": "go on"})).await;
+        let started = step("/stream".to_owned(), json!({"role": "assistant"})).await;
+        let id = started["id"].as_str().expect("an id").to_owned();
+        for number in 0..DELTAS {
+            step(format!("/{id}/deltas"), json!({"content": format!("{number} ")})).await;
+        }
+        let ended = step(format!("/{id}/finish"), json!({})).await;
+        assert_eq!(ended["content"], "0 1 2 ");
+        turns += 1;
+    }
+    step(String::new(), json!({"role": "user", "content": LAST})).await;
+    turns
+}
+
+/// Follows a session until the last word, behind the last event that came whenever the server was gone.
+async fn follow(client: Client, base: Arc<Mutex<String>>, session: String) -> Vec<Told> {
+    let mut told: Vec<Told> = Vec::new();
+    loop {
+        let request = client.get(format!("{}/api/v1/sessions/{session}/events", base.lock().clone()));
+        let from = told.last().map_or("0.0", |told| told.id.as_str()).to_owned();
+        if let Ok(mut reader) = Reader::open(request, Some(&from)).await {
+            while let Some(next) = reader.next().await {
+                assert_ne!(next.event, "reset", "nothing that is kept is left out");
+                let last = next.data["content"] == LAST;
+                told.push(next);
+                if last {
+                    return told;
+                }
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 const KILLS: u32 = 50;
 
-/// `kill -9` again and again while writers write.
+/// `kill -9` again and again while writers write, one streams and others follow.
 fn acknowledged_writes_survive_kills(place: &Place) {
     block_on(async {
         let client = client();
         let mut server = Server::start(place, &[]).ready(&client).await;
-        let session = session(&client, &server).await;
-        let base = Arc::new(parking_lot::Mutex::new(server.base.clone()));
+        let (session, streamed) = (session(&client, &server).await, session(&client, &server).await);
+        let base = Arc::new(Mutex::new(server.base.clone()));
         let writers = Writers::start(8, &client, &base, &session);
+        let streams = Streams::start(4, &client, &base, &streamed);
         for kill in 0..KILLS {
             let before = writers.acknowledged.load(Ordering::Relaxed);
             let until = Instant::now() + Duration::from_secs(30);
@@ -209,6 +310,7 @@ fn acknowledged_writes_survive_kills(place: &Place) {
             *base.lock() = server.base.clone();
         }
         let said = writers.end().await;
+        streams.end().await;
         assert!(said.values().sum::<u64>() > u64::from(KILLS), "{said:?}");
         check(&contents(&client, &server, &session).await, &said);
     });
@@ -220,7 +322,7 @@ fn a_stop_loses_nothing_and_ends_well(place: &Place) {
         let client = client();
         let server = Server::start(place, &[]).ready(&client).await;
         let session = session(&client, &server).await;
-        let base = Arc::new(parking_lot::Mutex::new(server.base.clone()));
+        let base = Arc::new(Mutex::new(server.base.clone()));
         let writers = Writers::start(8, &client, &base, &session);
         tokio::time::sleep(Duration::from_millis(300)).await;
         let ended = tokio::task::spawn_blocking(|| server.terminate()).await.expect("no panic");
@@ -233,24 +335,23 @@ fn a_stop_loses_nothing_and_ends_well(place: &Place) {
     });
 }
 
-/// PostgreSQL goes away ten times under load: every backend is told to shut down, and for a while nobody answers.
+/// PostgreSQL is restarted ten times under load, in order and after a crash.
 #[test]
 fn a_database_that_restarts_loses_nothing() {
-    let place = support::postgres();
+    let postgres = OwnPostgres::start();
+    let place = postgres.place();
     block_on(async {
         let client = client();
-        let proxy = Proxy::start(place.postgres_address()).await;
-        let url = place.url_through(proxy.address());
-        let server = Server::start(&place, &["--database", &url]).ready(&client).await;
-        let session = session(&client, &server).await;
-        let base = Arc::new(parking_lot::Mutex::new(server.base.clone()));
+        let server = Server::start(&place, &[]).ready(&client).await;
+        let (session, streamed) = (session(&client, &server).await, session(&client, &server).await);
+        let base = Arc::new(Mutex::new(server.base.clone()));
         let writers = Writers::start(8, &client, &base, &session);
-        for _ in 0..10 {
+        let streams = Streams::start(4, &client, &base, &streamed);
+        for restart in 0..10 {
             tokio::time::sleep(Duration::from_millis(150)).await;
-            proxy.close();
-            place.terminate_backends().await;
-            tokio::time::sleep(Duration::from_millis(200)).await;
-            proxy.open();
+            postgres.stop(if restart % 2 == 0 { "fast" } else { "immediate" });
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            postgres.go();
             let before = writers.acknowledged.load(Ordering::Relaxed);
             let until = Instant::now() + Duration::from_secs(30);
             while writers.acknowledged.load(Ordering::Relaxed) < before + 8 {
@@ -259,6 +360,7 @@ fn a_database_that_restarts_loses_nothing() {
             }
         }
         let said = writers.end().await;
+        streams.end().await;
         check(&contents(&client, &server, &session).await, &said);
     });
 }
@@ -319,12 +421,18 @@ fn a_small_pool_turns_callers_away_and_leaks_nothing() {
         }
         assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
         assert!(made > 0, "somebody is served");
-        let health: Value =
-            client.get(format!("{}/health", server.base)).send().await.expect("an answer").json().await.expect("JSON");
-        assert_eq!(
-            (&health["database"]["pool"]["in_use"], &health["database"]["pool"]["waiting"]),
-            (&json!(0), &json!(0))
-        );
+        // The server itself reads now and then.
+        let until = Instant::now() + Duration::from_secs(10);
+        loop {
+            let health = client.get(format!("{}/health", server.base)).send().await.expect("an answer");
+            let health: Value = health.json().await.expect("JSON");
+            let pool = &health["database"]["pool"];
+            if (&pool["in_use"], &pool["waiting"]) == (&json!(0), &json!(0)) {
+                break;
+            }
+            assert!(Instant::now() < until, "{pool}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         let users: Value =
             client.get(server.url("users?total=true")).send().await.expect("an answer").json().await.expect("JSON");
         assert_eq!(users["total"], json!(made), "what was turned away was not done");

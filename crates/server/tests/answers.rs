@@ -13,7 +13,10 @@ use futures_util::{StreamExt, stream};
 use parking_lot::Mutex;
 use reqwest::Method;
 use serde_json::{Value, json};
-use support::{Answer, Place, Service, answer, serve, serve_with};
+use support::{
+    Answer, Place, Service, answer, serve, serve_with,
+    sse::{self, Told},
+};
 
 on_each_engine! {
     echo_answers_and_everything_is_kept,
@@ -34,40 +37,20 @@ on_each_engine! {
     what_cannot_be_answered_is_refused,
 }
 
-/// One event of a stream.
-#[derive(Debug, Clone, PartialEq)]
-struct Told {
-    id: String,
-    name: String,
-    data: Value,
-}
-
-impl Told {
-    /// What the event holds: the entity, or the delta.
-    fn held(&self) -> &Value {
-        self.data.get("data").unwrap_or(&self.data)
-    }
+/// What the event holds: the entity, or the delta.
+fn held(told: &Told) -> &Value {
+    told.data.get("data").unwrap_or(&told.data)
 }
 
 fn told(answer: &Answer) -> Vec<Told> {
     assert_eq!(answer.status, 200, "{}", answer.text);
     assert!(answer.header("content-type").starts_with("text/event-stream"));
-    let events = answer.text.split("\n\n").filter(|text| text.contains("data: "));
-    let field = |text: &str, name: &str| {
-        text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim_start().to_owned()
-    };
-    events
-        .map(|text| Told {
-            id: field(text, "id:"),
-            name: field(text, "event:"),
-            data: serde_json::from_str(&field(text, "data:")).expect("JSON"),
-        })
-        .collect()
+    sse::parse(&answer.text)
 }
 
 /// The names of events, those of the same kind that follow one another once.
 fn names(events: &[Told]) -> Vec<&str> {
-    let mut names: Vec<&str> = events.iter().map(|event| event.name.as_str()).collect();
+    let mut names: Vec<&str> = events.iter().map(|event| event.event.as_str()).collect();
     names.dedup();
     names
 }
@@ -78,8 +61,8 @@ fn last(events: &[Told]) -> &Told {
 
 /// What was streamed of a message.
 fn streamed(events: &[Told], message: &Value) -> String {
-    let deltas = events.iter().filter(|it| it.name == "message.delta" && it.data["message_id"] == *message);
-    deltas.filter_map(|it| it.held()["content"].as_str()).collect()
+    let deltas = events.iter().filter(|it| it.event == "message.delta" && it.data["message_id"] == *message);
+    deltas.filter_map(|it| held(it)["content"].as_str()).collect()
 }
 
 async fn agent(service: &Service, name: &str, rest: Value) -> AgentId {
@@ -158,7 +141,7 @@ async fn echo_answers_and_everything_is_kept(place: &Place) {
         ["message.created", "run.started", "message.started", "message.delta", "message.completed", "run.completed"]
     );
     assert_eq!(events[0].data["content"], "one two three");
-    let whole = events.iter().find(|event| event.name == "message.completed").expect("a message");
+    let whole = events.iter().find(|event| event.event == "message.completed").expect("a message");
     assert_eq!(streamed(&events, &whole.data["message_id"]), "one two three");
 
     let kept = messages(&service, session).await;
@@ -197,7 +180,7 @@ async fn a_sequence_hands_each_answer_to_the_next(place: &Place) {
     let all = agent(&service, "all", json!({"type": "SequentialAgent", "sub_agents": [first, "second"]})).await;
     let session = session(&service, all).await;
     let events = say(&service, session, "hello there").await;
-    assert_eq!(last(&events).name, "run.completed");
+    assert_eq!(last(&events).event, "run.completed");
     let kept = messages(&service, session).await;
     let told: Vec<(Option<&str>, Value)> =
         kept.iter().map(|it| (it.content.as_deref(), it.metadata.to_value()["agent"].clone())).collect();
@@ -223,9 +206,9 @@ async fn agents_at_once_answer_the_same(place: &Place) {
     let both = agent(&service, "both", both).await;
     let session = session(&service, both).await;
     let events = say(&service, session, "a b c d").await;
-    assert_eq!(last(&events).name, "run.completed");
-    let completed: Vec<&Told> = events.iter().filter(|event| event.name == "message.completed").collect();
-    let speakers: Vec<&Value> = completed.iter().map(|event| &event.held()["metadata"]["agent"]).collect();
+    assert_eq!(last(&events).event, "run.completed");
+    let completed: Vec<&Told> = events.iter().filter(|event| event.event == "message.completed").collect();
+    let speakers: Vec<&Value> = completed.iter().map(|event| &held(event)["metadata"]["agent"]).collect();
     assert_eq!(speakers, ["quick", "slow"]);
     for event in completed {
         assert_eq!(streamed(&events, &event.data["message_id"]), "a b c d");
@@ -236,7 +219,7 @@ async fn agents_at_once_answer_the_same(place: &Place) {
     let session = self::session(&service, three).await;
     let events = say(&service, session, "a b c d").await;
     assert_eq!(
-        (last(&events).name.as_str(), &last(&events).held()["error"]["code"]),
+        (last(&events).event.as_str(), &held(last(&events))["error"]["code"]),
         ("run.failed", &json!("echo_failed"))
     );
     let kept = messages(&service, session).await;
@@ -292,9 +275,9 @@ async fn tools_are_run_by_the_client(place: &Place) {
     let agent = agent(&service, "ann", json!({"model": "echo", "config": {"echo": {"tool_calls": calls}}})).await;
     let session = session(&service, agent).await;
     let events = say(&service, session, "what is it?").await;
-    assert_eq!(last(&events).name, "tool_calls.requested");
+    assert_eq!(last(&events).event, "tool_calls.requested");
     let run = run_of(&events);
-    let open = last(&events).held()["tool_calls"].as_array().expect("calls").clone();
+    let open = held(last(&events))["tool_calls"].as_array().expect("calls").clone();
     assert_eq!((open.len(), &open[0]["function"]["name"]), (2, &json!("add")));
     assert_eq!(service.get(&format!("runs/{run}")).await.json(200)["status"], "waiting");
     let asked = messages(&service, session).await.pop().expect("a message");
@@ -339,7 +322,7 @@ async fn tools_of_agents_at_once_are_answered_together(place: &Place) {
     let all = agent(&service, "all", json!({"type": "SequentialAgent", "sub_agents": ["both", "end"]})).await;
     let session = session(&service, all).await;
     let events = say(&service, session, "look").await;
-    let open = last(&events).held()["tool_calls"].as_array().expect("calls").clone();
+    let open = held(last(&events))["tool_calls"].as_array().expect("calls").clone();
     assert_eq!(open.len(), 2);
     let results: Vec<Value> = open
         .iter()
@@ -348,7 +331,7 @@ async fn tools_of_agents_at_once_are_answered_together(place: &Place) {
         .collect();
     let body = json!({"session_id": session, "run_id": run_of(&events), "results": results});
     let events = told(&service.post("streaming/tool-results", body).await);
-    assert_eq!(last(&events).name, "run.completed");
+    assert_eq!(last(&events).event, "run.completed");
     let end = messages(&service, session).await.pop().expect("an answer").content.expect("a text");
     assert!(end.starts_with("left: saw ") && end.contains("\n\nright: saw "), "{end}");
     service.stop().await;
@@ -428,7 +411,7 @@ async fn an_endpoint_answers_in_pieces(place: &Place) {
     let agent = agent(&service, "good", json!({"model": "good", "config": {"temperature": 0.1}})).await;
     let session = session(&service, agent).await;
     let events = say(&service, session, "hi").await;
-    assert_eq!(last(&events).name, "run.completed", "{:?}", last(&events));
+    assert_eq!(last(&events).event, "run.completed", "{:?}", last(&events));
     let answer = messages(&service, session).await.pop().expect("an answer");
     assert_eq!(answer.content.as_deref(), Some("half and half é"));
     assert_eq!(answer.usage.expect("usage").to_value()["prompt_tokens"], 9);
@@ -462,9 +445,9 @@ async fn an_endpoint_that_misbehaves_ends_in_an_error(place: &Place) {
         let started = std::time::Instant::now();
         let events = say(&service, session, "hi").await;
         assert!(started.elapsed() < Duration::from_secs(10), "{model} took {:?}", started.elapsed());
-        let ends: Vec<&str> = events.iter().rev().take(2).map(|event| event.name.as_str()).collect();
+        let ends: Vec<&str> = events.iter().rev().take(2).map(|event| event.event.as_str()).collect();
         assert_eq!(ends, ["run.failed", "message.incomplete"], "{model}");
-        let error = &last(&events).held()["error"];
+        let error = &held(last(&events))["error"];
         assert_eq!(error["code"], code, "{model}: {error}");
         let broken = messages(&service, session).await.pop().expect("a message");
         assert_eq!((broken.is_streaming, broken.is_complete), (false, false), "{model}");
@@ -479,7 +462,7 @@ async fn an_endpoint_that_is_not_there_ends_in_an_error(place: &Place) {
     let service = serve_models(place, Models::of(OpenAi::new("http://127.0.0.1:9/v1", None))).await;
     let agent = agent(&service, "any", json!({"model": "any"})).await;
     let session = session(&service, agent).await;
-    assert_eq!(last(&say(&service, session, "hi").await).held()["error"]["code"], "model_unreachable");
+    assert_eq!(held(last(&say(&service, session, "hi").await))["error"]["code"], "model_unreachable");
     service.stop().await;
 }
 
@@ -487,7 +470,7 @@ async fn an_endpoint_without_an_address_ends_in_an_error(place: &Place) {
     let service = serve_models(place, Models::of(OpenAi::new("nowhere", None))).await;
     let agent = agent(&service, "any", json!({"model": "any"})).await;
     let session = session(&service, agent).await;
-    assert_eq!(last(&say(&service, session, "hi").await).held()["error"]["code"], "model_misconfigured");
+    assert_eq!(held(last(&say(&service, session, "hi").await))["error"]["code"], "model_misconfigured");
     service.stop().await;
 }
 

@@ -3,10 +3,7 @@
 #[macro_use]
 mod support;
 
-use std::{
-    collections::VecDeque,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use agentkeep::{
     Store, TenantStore,
@@ -14,9 +11,12 @@ use agentkeep::{
     core::{Delta, Finish, MessageRole, NewMessage, SessionId, Timestamp},
 };
 use agentkeep_server::Options;
-use reqwest::{Method, Response};
-use serde_json::{Value, json};
-use support::{Place, Service, serve, serve_with};
+use reqwest::Method;
+use serde_json::json;
+use support::{
+    Place, Service, serve, serve_with,
+    sse::{Reader, Told, assert_complete},
+};
 
 on_each_engine! {
     appended_and_streamed_messages_are_told_in_order,
@@ -28,118 +28,15 @@ on_each_engine! {
     an_idle_stream_is_kept_alive_past_the_request_timeout,
     the_end_of_a_session_is_the_end_of_its_streams,
     two_hundred_clients_share_a_session,
+    a_thousand_clients_come_and_go,
     deleted_messages_hold_nobody_up,
     a_server_that_stops_ends_its_streams,
 }
 
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// An event as it was told.
-#[derive(Debug, Clone, PartialEq)]
-struct Told {
-    id: String,
-    event: String,
-    data: Value,
-}
-
-impl Told {
-    /// Whether it tells a message or an event, and which.
-    fn place(&self) -> (char, i64) {
-        match self.event.as_str() {
-            "message.created" => ('m', self.data["seq"].as_i64().expect("a seq")),
-            _ => ('e', self.data["number"].as_i64().expect("a number")),
-        }
-    }
-}
-
-/// A client of a stream.
-struct Reader {
-    response: Response,
-    text: Vec<u8>,
-    told: VecDeque<Told>,
-    id: String,
-    heartbeats: usize,
-}
-
-impl Reader {
-    /// Begins behind an event; with what happens from now on when it is `None`.
-    async fn open(service: &Service, session: SessionId, from: Option<&str>) -> Self {
-        let mut request = service.request(Method::GET, &format!("sessions/{session}/events"));
-        if let Some(from) = from {
-            request = request.header("last-event-id", from);
-        }
-        let response = request.header("accept-encoding", "gzip, zstd").send().await.expect("an answer");
-        assert_eq!(response.status(), 200);
-        assert_eq!(response.headers()["content-type"], "text/event-stream");
-        assert!(response.headers().get("content-encoding").is_none(), "a stream is not compressed");
-        Self { response, text: Vec::new(), told: VecDeque::new(), id: String::new(), heartbeats: 0 }
-    }
-
-    /// The next event; `None` at the end.
-    async fn next(&mut self) -> Option<Told> {
-        loop {
-            if let Some(told) = self.told.pop_front() {
-                return Some(told);
-            }
-            let chunk = tokio::time::timeout(PATIENCE, self.response.chunk()).await.expect("in time").ok()??;
-            self.take(&chunk);
-        }
-    }
-
-    fn take(&mut self, chunk: &[u8]) {
-        // What came before was looked through already.
-        let mut from = self.text.len().saturating_sub(1);
-        self.text.extend_from_slice(chunk);
-        if !chunk.contains(&b'\n') {
-            return;
-        }
-        while let Some(end) = self.text[from..].windows(2).position(|two| two == b"\n\n") {
-            let block: Vec<u8> = self.text.drain(..from + end + 2).collect();
-            self.understand(std::str::from_utf8(&block).expect("UTF-8"));
-            from = 0;
-        }
-    }
-
-    fn understand(&mut self, block: &str) {
-        let (mut event, mut data) = (String::new(), String::new());
-        for line in block.lines() {
-            match line.split_once(": ") {
-                Some(("id", id)) => self.id = id.to_owned(),
-                Some(("event", name)) => event = name.to_owned(),
-                Some(("data", text)) => data.push_str(text),
-                Some(("", "hb")) => self.heartbeats += 1,
-                _ => assert_eq!(line, ""),
-            }
-        }
-        if !data.is_empty() {
-            let data = serde_json::from_str(&data).expect("JSON");
-            self.told.push_back(Told { id: self.id.clone(), event, data });
-        }
-    }
-
-    async fn take_some(&mut self, count: usize) -> Vec<Told> {
-        let mut told = Vec::new();
-        while told.len() < count {
-            told.push(self.next().await.expect("more"));
-        }
-        told
-    }
-}
-
-/// That each message and each event is there once, in order; some messages are streamed.
-fn assert_complete(told: &[Told], whole: &[i64], events: i64) {
-    let places = |kind: char| told.iter().map(Told::place).filter(move |it| it.0 == kind).map(|it| it.1);
-    assert_eq!(places('m').collect::<Vec<_>>(), whole);
-    assert_eq!(places('e').collect::<Vec<_>>(), (1..=events).collect::<Vec<_>>());
-    // A message is announced before it grows.
-    let mut announced = 0;
-    for told in told {
-        match told.event.as_str() {
-            "message.started" => announced = announced.max(told.data["seq"].as_i64().expect("a seq")),
-            "message.delta" => assert!(told.data["seq"].as_i64().expect("a seq") <= announced, "{told:?}"),
-            _ => {}
-        }
-    }
+/// A client that begins behind an event; with what happens from now on when it is `None`.
+async fn listen(service: &Service, session: SessionId, from: Option<&str>) -> Reader {
+    let request = service.request(Method::GET, &format!("sessions/{session}/events"));
+    Reader::open(request.header("accept-encoding", "gzip, zstd"), from).await.expect("an answer")
 }
 
 async fn say(tenant: &TenantStore, session: SessionId, text: impl Into<String>) -> i64 {
@@ -170,7 +67,7 @@ async fn another(place: &Place, service: &Service) -> (Service, Store) {
 async fn appended_and_streamed_messages_are_told_in_order(place: &Place) {
     let service = serve(place).await;
     let made = session(&service.tenant).await.id;
-    let mut reader = Reader::open(&service, made, None).await;
+    let mut reader = listen(&service, made, None).await;
     let messages = format!("sessions/{made}/messages");
     let body = "{\"role\": \"user\",\n \"content\": \"a\\nb\", \"metadata\": {\n\r\"n\": 1.10}}";
     let request = service.request(Method::POST, &messages).header("content-type", "application/json").body(body);
@@ -196,8 +93,7 @@ async fn appended_and_streamed_messages_are_told_in_order(place: &Place) {
 
     // From the beginning, by the query.
     let path = format!("sessions/{made}/events?after=0.0");
-    let response = service.request(Method::GET, &path).send().await.expect("an answer");
-    let mut reader = Reader { response, text: Vec::new(), told: VecDeque::new(), id: String::new(), heartbeats: 0 };
+    let mut reader = Reader::open(service.request(Method::GET, &path), None).await.expect("an answer");
     assert_complete(&reader.take_some(6).await, &[1, 3], 4);
     for (name, value) in [("last-event-id", "x"), ("last-event-id", "1.-1")] {
         let request = service.request(Method::GET, &format!("sessions/{made}/events")).header(name, value);
@@ -218,13 +114,13 @@ async fn a_stream_goes_on_behind_every_event_at_any_server(place: &Place) {
     }
     say(&service.tenant, made, "last").await;
     let (whole, events) = ([1, 3, 5, 7, 9], 4 * 7);
-    let all = Reader::open(&service, made, Some("0.0")).await.take_some(whole.len() + 28).await;
+    let all = listen(&service, made, Some("0.0")).await.take_some(whole.len() + 28).await;
     assert_complete(&all, &whole, events);
     for count in 0..all.len() {
         let from = if count == 0 { "0.0" } else { all[count - 1].id.as_str() };
         let server = if count % 2 == 0 { &other } else { &service };
         let mut joined = all[..count].to_vec();
-        joined.extend(Reader::open(server, made, Some(from)).await.take_some(all.len() - count).await);
+        joined.extend(listen(server, made, Some(from)).await.take_some(all.len() - count).await);
         assert_complete(&joined, &whole, events);
         assert_eq!(joined.last().expect("told").id, all.last().expect("told").id);
     }
@@ -262,7 +158,7 @@ async fn many_writers_are_told_once_to_readers_that_come_and_go(place: &Place) {
                 chance = (chance * 1_103_515_245 + 12_345) % (1 << 31);
                 let server = if (chance >> 8) % 2 == 0 { service } else { other };
                 let from = told.last().map_or("0.0", |told| told.id.as_str()).to_owned();
-                let mut reader = Reader::open(server, made, Some(&from)).await;
+                let mut reader = listen(server, made, Some(&from)).await;
                 // The first one stays; the others go after a while.
                 let some = if number == 0 { items } else { 1 + (chance >> 12) % 60 };
                 told.extend(reader.take_some(some.min(items - told.len())).await);
@@ -290,11 +186,10 @@ async fn a_stream_without_a_place_tells_what_happens_from_now_on(place: &Place) 
     let made = session(&service.tenant).await.id;
     say(&service.tenant, made, "before").await;
     stream_in(&service.tenant, made, 2).await;
-    let mut reader = Reader::open(&service, made, None).await;
+    let mut reader = listen(&service, made, None).await;
     // Where it begins is told before anything happens.
-    let chunk = reader.response.chunk().await.expect("a chunk").expect("a beginning");
-    reader.take(&chunk);
-    assert_eq!(reader.id, "2.4");
+    assert!(reader.read().await, "a beginning");
+    assert_eq!(reader.id(), "2.4");
     say(&service.tenant, made, "now").await;
     assert_eq!(reader.next().await.expect("a message").place(), ('m', 3));
     // A change that nobody told of is found all the same.
@@ -312,13 +207,13 @@ async fn what_is_not_kept_any_more_is_told(place: &Place) {
     service.tenant.session_events().prune(Timestamp::MAX).await.expect("pruned");
     // What was pruned, and what never was.
     for from in ["0.0", "2.3", "2.5", "3.4", "9.9"] {
-        let mut reader = Reader::open(&service, made, Some(from)).await;
+        let mut reader = listen(&service, made, Some(from)).await;
         let told = reader.next().await.expect("an event");
         assert_eq!((told.event.as_str(), &told.data["reason"]), ("reset", &json!("gap")), "{from}");
         assert_eq!(told.id, "2.4", "whoever comes back begins with what happens now");
         assert_eq!(reader.next().await, None);
     }
-    let mut reader = Reader::open(&service, made, Some("2.4")).await;
+    let mut reader = listen(&service, made, Some("2.4")).await;
     say(&service.tenant, made, "b").await;
     assert_eq!(reader.next().await.expect("a message").place(), ('m', 3));
     drop(reader);
@@ -330,8 +225,8 @@ async fn a_client_that_takes_nothing_is_cut_off(place: &Place) {
     let options = Options { stream_patience: Duration::from_secs(1), ..Options::default() };
     let service = serve_with(place, options).await;
     let made = session(&service.tenant).await.id;
-    let mut slow = Reader::open(&service, made, None).await;
-    let mut quick = Reader::open(&service, made, None).await;
+    let mut slow = listen(&service, made, None).await;
+    let mut quick = listen(&service, made, None).await;
     let text = "x".repeat(1 << 20);
     for _ in 0..MESSAGES {
         say(&service.tenant, made, text.as_str()).await;
@@ -350,7 +245,7 @@ async fn a_client_that_takes_nothing_is_cut_off(place: &Place) {
     assert_eq!(slow.next().await, None);
     assert!(seqs.len() < MESSAGES);
     // It can go on where it was.
-    let mut again = Reader::open(&service, made, Some(&last.id)).await;
+    let mut again = listen(&service, made, Some(&last.id)).await;
     let rest = again.take_some(MESSAGES - seqs.len()).await;
     seqs.extend(rest.iter().map(|told| told.place().1));
     assert_eq!(seqs, (1..=MESSAGES as i64).collect::<Vec<_>>());
@@ -366,13 +261,12 @@ async fn an_idle_stream_is_kept_alive_past_the_request_timeout(place: &Place) {
     };
     let service = serve_with(place, options).await;
     let made = session(&service.tenant).await.id;
-    let mut reader = Reader::open(&service, made, None).await;
+    let mut reader = listen(&service, made, None).await;
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_millis(1500) {
-        let chunk = tokio::time::timeout(PATIENCE, reader.response.chunk()).await.expect("in time");
-        reader.take(&chunk.expect("a chunk").expect("no end"));
+        assert!(reader.read().await, "no end");
     }
-    assert!((5..=20).contains(&reader.heartbeats), "{}", reader.heartbeats);
+    assert!((5..=20).contains(&reader.heartbeats()), "{}", reader.heartbeats());
     say(&service.tenant, made, "still there").await;
     assert_eq!(reader.next().await.expect("a message").place(), ('m', 1));
     drop(reader);
@@ -384,8 +278,7 @@ async fn the_end_of_a_session_is_the_end_of_its_streams(place: &Place) {
     let (other, _store) = another(place, &service).await;
     for by_http in [true, false] {
         let made = session(&service.tenant).await.id;
-        let (mut here, mut there) =
-            (Reader::open(&service, made, None).await, Reader::open(&other, made, Some("0.0")).await);
+        let (mut here, mut there) = (listen(&service, made, None).await, listen(&other, made, Some("0.0")).await);
         say(&service.tenant, made, "a").await;
         for reader in [&mut here, &mut there] {
             assert_eq!(reader.next().await.expect("a message").place(), ('m', 1));
@@ -408,7 +301,7 @@ async fn the_end_of_a_session_is_the_end_of_its_streams(place: &Place) {
 async fn two_hundred_clients_share_a_session(place: &Place) {
     let service = serve(place).await;
     let made = session(&service.tenant).await.id;
-    let readers = (0..200).map(|_| Reader::open(&service, made, None));
+    let readers = (0..200).map(|_| listen(&service, made, None));
     let mut readers = futures_util::future::join_all(readers).await;
     for _ in 0..5 {
         say(&service.tenant, made, "a").await;
@@ -419,17 +312,63 @@ async fn two_hundred_clients_share_a_session(place: &Place) {
     }
     // They go, and the session is watched anew.
     drop(readers);
-    let mut reader = Reader::open(&service, made, None).await;
+    let mut reader = listen(&service, made, None).await;
     say(&service.tenant, made, "b").await;
     assert_eq!(reader.next().await.expect("a message").place(), ('m', 11));
     drop(reader);
     service.stop().await;
 }
 
+async fn a_thousand_clients_come_and_go(place: &Place) {
+    const CLIENTS: usize = 1000;
+    const SESSIONS: usize = 50;
+    const TURNS: usize = 4;
+    let service = serve(place).await;
+    let (other, _store) = another(place, &service).await;
+    let mut sessions = Vec::new();
+    for _ in 0..SESSIONS {
+        sessions.push(session(&service.tenant).await.id);
+    }
+    // Each turn is a message, and one that is streamed with two deltas.
+    let (whole, events): (Vec<i64>, i64) = ((0..TURNS as i64).map(|turn| turn * 2 + 1).collect(), TURNS as i64 * 4);
+    let items = whole.len() + events as usize;
+    let clients = (0..CLIENTS).map(|number| {
+        let (service, other, made, whole) = (&service, &other, sessions[number % SESSIONS], &whole);
+        async move {
+            let (mut told, mut connections) = (Vec::<Told>::new(), 0);
+            let mut chance = number * 7919 + 13;
+            while told.len() < items {
+                chance = (chance * 1_103_515_245 + 12_345) % (1 << 31);
+                let server = if (chance >> 8) % 2 == 0 { service } else { other };
+                let from = told.last().map_or("0.0", |told| told.id.as_str()).to_owned();
+                let mut reader = listen(server, made, Some(&from)).await;
+                let some = 1 + (chance >> 12) % items;
+                told.extend(reader.take_some(some.min(items - told.len())).await);
+                connections += 1;
+            }
+            assert_complete(&told, whole, events);
+            connections
+        }
+    });
+    let writers = async {
+        for turn in 0..TURNS {
+            for (number, made) in sessions.iter().enumerate() {
+                let tenant = if number % 2 == 0 { &service.tenant } else { &other.tenant };
+                say(tenant, *made, format!("{turn}")).await;
+                stream_in(tenant, *made, 2).await;
+            }
+        }
+    };
+    let (connections, ()) = tokio::join!(futures_util::future::join_all(clients), writers);
+    assert!(connections.iter().sum::<usize>() > CLIENTS * 3 / 2, "most came back");
+    other.stop().await;
+    service.stop().await;
+}
+
 async fn deleted_messages_hold_nobody_up(place: &Place) {
     let service = serve(place).await;
     let made = session(&service.tenant).await.id;
-    let mut first = Reader::open(&service, made, Some("0.0")).await;
+    let mut first = listen(&service, made, Some("0.0")).await;
     for number in 1..=3 {
         say(&service.tenant, made, number.to_string()).await;
     }
@@ -438,7 +377,7 @@ async fn deleted_messages_hold_nobody_up(place: &Place) {
         let message = service.tenant.messages().get_by_seq(made, seq).await.expect("read").expect("there");
         assert_eq!(service.delete(&format!("messages/{}", message.id)).await.status, 204);
     }
-    let mut late = Reader::open(&service, made, Some("0.0")).await;
+    let mut late = listen(&service, made, Some("0.0")).await;
     assert_eq!(late.next().await.expect("a message").place(), ('m', 1));
     say(&service.tenant, made, "4").await;
     for reader in [&mut first, &mut late] {
@@ -451,7 +390,7 @@ async fn deleted_messages_hold_nobody_up(place: &Place) {
 async fn a_server_that_stops_ends_its_streams(place: &Place) {
     let service = serve(place).await;
     let made = session(&service.tenant).await.id;
-    let mut reader = Reader::open(&service, made, None).await;
+    let mut reader = listen(&service, made, None).await;
     let begun = Instant::now();
     service.stop().await;
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());

@@ -2,7 +2,10 @@
 
 #![allow(dead_code)] // each test program uses a part of it
 
+pub mod postgres;
 pub mod proxy;
+#[path = "../../../server/tests/support/sse.rs"]
+pub mod sse;
 
 use std::{
     fs::{self, File},
@@ -47,9 +50,14 @@ impl Ran {
 
 /// A place with a SQLite file.
 pub fn sqlite() -> Place {
-    let folder = tempfile::tempdir().expect("a folder");
-    let url = format!("sqlite://{}", folder.path().join("test.db").display());
-    Place { folder, url }
+    let mut place = with_url(String::new());
+    place.url = format!("sqlite://{}", place.folder.path().join("test.db").display());
+    place
+}
+
+/// A place with this database.
+pub fn with_url(url: String) -> Place {
+    Place { folder: tempfile::tempdir().expect("a folder"), url }
 }
 
 /// A place with a database on the server of DATABASE_URL.
@@ -88,18 +96,6 @@ impl Place {
         let (_, rest) = self.url.split_once("://").expect("an address");
         let authority = rest.split(['/', '?']).next().expect("an authority");
         authority.split_at(authority.rfind('@').map_or(0, |at| at + 1))
-    }
-
-    /// Ends every connection to its database, as PostgreSQL does when it is stopped.
-    pub async fn terminate_backends(&self) {
-        let (client, connection) = tokio_postgres::connect(&self.url, tokio_postgres::NoTls).await.expect("PostgreSQL");
-        let connection = tokio::spawn(connection);
-        let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-                   WHERE datname = current_database() AND pid <> pg_backend_pid()";
-        client.batch_execute(sql).await.expect("ended");
-        drop(client);
-        // However it ends.
-        let _ = connection.await;
     }
 
     /// The binary in this folder, without any setting from outside.

@@ -3,6 +3,8 @@
 #![allow(clippy::disallowed_methods, reason = "a test needs names of its own, not the ids of a store")]
 #![allow(dead_code)] // each test program uses a part of it
 
+pub mod sse;
+
 use std::time::Duration;
 
 use agentkeep::{
