@@ -2,7 +2,11 @@
 
 use agentkeep_core::Result;
 
-use super::{FromRow, Sql, Value, postgres, sqlite};
+use super::{
+    FromRow, Sql, Value, postgres,
+    row::{rows_of, typed},
+    sqlite,
+};
 
 /// A connection that serves one caller only, without a time limit, and is in no transaction until told so: the
 /// caller says BEGIN and COMMIT itself. Dropped, it is closed: an open transaction is rolled back, settings and
@@ -27,10 +31,10 @@ impl Dedicated {
     }
 
     pub(crate) async fn fetch_all<T: FromRow>(&self, sql: &Sql, params: &[Value]) -> Result<Vec<T>> {
-        match &self.0 {
-            Kind::Postgres(connection) => connection.fetch_all(sql, params).await,
-            Kind::Sqlite(connection) => connection.fetch_all(sql, params).await,
-        }
+        typed(match &self.0 {
+            Kind::Postgres(connection) => connection.fetch_rows(rows_of::<T>, sql, params).await,
+            Kind::Sqlite(connection) => connection.fetch_rows(rows_of::<T>, sql, params).await,
+        }?)
     }
 
     pub(crate) async fn execute(&self, sql: &Sql, params: &[Value]) -> Result<u64> {

@@ -30,6 +30,7 @@ pub use value::Value;
 
 pub(crate) use dedicated::Dedicated;
 pub(crate) use row::{ColumnRef, FromColumn, FromRow, RowRef, from_column_words};
+use row::{NewRows, Rows, rows_of, typed};
 use sql::PostgresAppend;
 pub(crate) use sql::{AppendSql, BatchSql, Dialect, Last, RowSql, Then};
 
@@ -63,17 +64,21 @@ impl Engine {
     /// The rows of a statement, decoded. A statement that only reads may run beside others; one that
     /// writes (`… RETURNING`) is its own transaction.
     pub(crate) async fn fetch_all<T: FromRow>(&self, sql: &Sql, params: &[Value]) -> Result<Vec<T>> {
+        typed(self.fetch_rows(rows_of::<T>, sql, params).await?)
+    }
+
+    async fn fetch_rows(&self, new: NewRows, sql: &Sql, params: &[Value]) -> Result<Box<dyn Rows>> {
         match self {
-            Self::Postgres(engine) => engine.fetch_all(sql, params).await,
-            Self::Sqlite(engine) => engine.fetch_all(sql, params).await,
+            Self::Postgres(engine) => engine.fetch_rows(new, sql, params).await,
+            Self::Sqlite(engine) => engine.fetch_rows(new, sql, params).await,
         }
     }
 
-    /// As [`Engine::fetch_all`], for a statement that is known to write.
-    pub(crate) async fn write_all<T: FromRow>(&self, sql: &Sql, params: &[Value]) -> Result<Vec<T>> {
+    /// As [`Engine::fetch_rows`], for a statement that is known to write.
+    async fn write_rows(&self, new: NewRows, sql: &Sql, params: &[Value]) -> Result<Box<dyn Rows>> {
         match self {
-            Self::Postgres(engine) => engine.fetch_all(sql, params).await,
-            Self::Sqlite(engine) => engine.write_all(sql, params).await,
+            Self::Postgres(engine) => engine.fetch_rows(new, sql, params).await,
+            Self::Sqlite(engine) => engine.write_rows(new, sql, params).await,
         }
     }
 
@@ -122,15 +127,16 @@ impl Engine {
     }
 
     /// Runs a batch over its rows, of which there is at least one, in one transaction; the rows that come of it.
-    pub(crate) async fn batch<T: FromRow>(
+    async fn batch(
         &self,
+        new: NewRows,
         sql: &'static BatchSql,
         fixed: Vec<Value>,
         rows: Vec<Vec<Value>>,
-    ) -> Result<Vec<T>> {
+    ) -> Result<Box<dyn Rows>> {
         match self {
-            Self::Postgres(engine) => engine.batch(sql, fixed, rows).await,
-            Self::Sqlite(engine) => engine.batch(sql, fixed, rows).await,
+            Self::Postgres(engine) => engine.batch(new, sql, fixed, rows).await,
+            Self::Sqlite(engine) => engine.batch(new, sql, fixed, rows).await,
         }
     }
 
@@ -222,9 +228,26 @@ impl Executor {
     }
 
     pub(crate) async fn fetch_all<T: FromRow>(&self, sql: &Sql, params: &[Value]) -> Result<Vec<T>> {
+        typed(self.fetch_rows(rows_of::<T>, sql, params).await?)
+    }
+
+    async fn fetch_rows(&self, new: NewRows, sql: &Sql, params: &[Value]) -> Result<Box<dyn Rows>> {
         match self {
-            Self::Engine(engine) => engine.fetch_all(sql, params).await,
-            Self::Tx(tx) => tx.fetch_all_as(sql, params).await,
+            Self::Engine(engine) => engine.fetch_rows(new, sql, params).await,
+            Self::Tx(tx) => tx.fetch_rows(new, sql, params).await,
+        }
+    }
+
+    /// As [`Executor::fetch_all`], for a statement that is known to write. Inside a transaction it is undone alone when
+    /// it fails.
+    pub(crate) async fn write_all<T: FromRow>(&self, sql: &Sql, params: &[Value]) -> Result<Vec<T>> {
+        typed(self.write_rows(rows_of::<T>, sql, params).await?)
+    }
+
+    async fn write_rows(&self, new: NewRows, sql: &Sql, params: &[Value]) -> Result<Box<dyn Rows>> {
+        match self {
+            Self::Engine(engine) => engine.write_rows(new, sql, params).await,
+            Self::Tx(tx) => tx.savepoint(|tx| async move { tx.fetch_rows(new, sql, params).await }).await,
         }
     }
 
@@ -299,10 +322,19 @@ impl Executor {
         if rows.is_empty() {
             return Ok(Vec::new());
         }
-        let fixed = fixed.to_vec();
+        typed(self.batch_rows(rows_of::<T>, sql, fixed.to_vec(), rows).await?)
+    }
+
+    async fn batch_rows(
+        &self,
+        new: NewRows,
+        sql: &'static BatchSql,
+        fixed: Vec<Value>,
+        rows: Vec<Vec<Value>>,
+    ) -> Result<Box<dyn Rows>> {
         match self {
-            Self::Engine(engine) => engine.batch(sql, fixed, rows).await,
-            Self::Tx(tx) => tx.savepoint(|tx| async move { tx.batch(sql, fixed, rows).await }).await,
+            Self::Engine(engine) => engine.batch(new, sql, fixed, rows).await,
+            Self::Tx(tx) => tx.savepoint(|tx| async move { tx.batch(new, sql, fixed, rows).await }).await,
         }
     }
 

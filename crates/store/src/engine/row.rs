@@ -3,7 +3,7 @@
 //! Inside the store rows are decoded in place, straight from the driver's buffers ([`FromRow`]); raw access
 //! gets owned [`Row`]s.
 
-use std::sync::Arc;
+use std::{any::Any, sync::Arc};
 
 use agentkeep_core::{AgentId, Error, Json, JsonArray, JsonObject, Money, Result, TenantId, Timestamp};
 use uuid::Uuid;
@@ -76,6 +76,46 @@ impl RowRef<'_> {
 /// What a row becomes.
 pub(crate) trait FromRow: Sized + Send + 'static {
     fn from_row(row: &RowRef<'_>) -> Result<Self>;
+}
+
+/// Rows on their way to whoever asked for them, in a list whose type only they know: what runs statements is compiled
+/// once, and not once for every entity.
+pub(crate) trait Rows: Send {
+    /// Decodes a row and keeps it.
+    fn keep(&mut self, row: &RowRef<'_>) -> Result<()>;
+
+    fn count(&self) -> usize;
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any>;
+}
+
+impl<T: FromRow> Rows for Vec<T> {
+    fn keep(&mut self, row: &RowRef<'_>) -> Result<()> {
+        self.push(T::from_row(row)?);
+        Ok(())
+    }
+
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+}
+
+/// Makes an empty list: a statement that is tried again begins with a new one.
+pub(crate) type NewRows = fn() -> Box<dyn Rows>;
+
+/// An empty list of rows that become `T`.
+pub(crate) fn rows_of<T: FromRow>() -> Box<dyn Rows> {
+    Box::new(Vec::<T>::new())
+}
+
+/// The rows of a list that [`rows_of`] the same type has made.
+pub(crate) fn typed<T: FromRow>(rows: Box<dyn Rows>) -> Result<Vec<T>> {
+    let rows = rows.into_any().downcast::<Vec<T>>();
+    rows.map(|rows| *rows).map_err(|_| Error::database("the rows are of another type than was asked for"))
 }
 
 /// What a column becomes. The error is the name of what was wanted.

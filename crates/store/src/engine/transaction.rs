@@ -8,7 +8,11 @@ use std::{
 use agentkeep_core::{Error, Result, TenantId};
 use parking_lot::Mutex;
 
-use super::{AppendSql, BatchSql, Dialect, Engine, FromRow, Row, Sql, Value, postgres, sqlite};
+use super::{
+    AppendSql, BatchSql, Dialect, Engine, Row, Sql, Value, postgres,
+    row::{NewRows, Rows, rows_of, typed},
+    sqlite,
+};
 
 /// A transaction that may read and write. Dropped without [`Tx::commit`], it is rolled back.
 ///
@@ -53,10 +57,10 @@ impl Tx {
         }
     }
 
-    pub(crate) async fn fetch_all_as<T: FromRow>(&self, sql: &Sql, params: &[Value]) -> Result<Vec<T>> {
+    pub(super) async fn fetch_rows(&self, new: NewRows, sql: &Sql, params: &[Value]) -> Result<Box<dyn Rows>> {
         match &self.kind {
-            Kind::Postgres(tx) => tx.fetch_all(sql, params).await,
-            Kind::Sqlite(tx) => tx.fetch_all(sql, params).await,
+            Kind::Postgres(tx) => tx.fetch_rows(new, sql, params).await,
+            Kind::Sqlite(tx) => tx.fetch_rows(new, sql, params).await,
         }
     }
 
@@ -79,15 +83,16 @@ impl Tx {
         }
     }
 
-    pub(crate) async fn batch<T: FromRow>(
+    pub(super) async fn batch(
         &self,
+        new: NewRows,
         sql: &'static BatchSql,
         fixed: Vec<Value>,
         rows: Vec<Vec<Value>>,
-    ) -> Result<Vec<T>> {
+    ) -> Result<Box<dyn Rows>> {
         match &self.kind {
-            Kind::Postgres(tx) => tx.batch(sql, &fixed, &rows).await,
-            Kind::Sqlite(tx) => tx.batch(sql, fixed, rows).await,
+            Kind::Postgres(tx) => tx.batch(new, sql, &fixed, &rows).await,
+            Kind::Sqlite(tx) => tx.batch(new, sql, fixed, rows).await,
         }
     }
 
@@ -97,15 +102,20 @@ impl Tx {
         Work: Future<Output = Result<T>>,
     {
         static SAVEPOINT: Sql = Sql::both("SAVEPOINT part");
-        static RELEASE: Sql = Sql::both("RELEASE SAVEPOINT part");
-        static UNDO: Sql = Sql::both("ROLLBACK TO SAVEPOINT part");
         self.execute_sql(&SAVEPOINT, &[]).await?;
         let outcome = work(self.clone()).await;
-        if outcome.is_err() {
+        self.end_part(outcome.is_ok()).await?;
+        outcome
+    }
+
+    /// Ends what began with a savepoint; undoes it unless it went well.
+    async fn end_part(&self, well: bool) -> Result<()> {
+        static RELEASE: Sql = Sql::both("RELEASE SAVEPOINT part");
+        static UNDO: Sql = Sql::both("ROLLBACK TO SAVEPOINT part");
+        if !well {
             self.execute_sql(&UNDO, &[]).await?;
         }
-        self.execute_sql(&RELEASE, &[]).await?;
-        outcome
+        self.execute_sql(&RELEASE, &[]).await.map(|_| ())
     }
 
     /// Runs a statement; how many rows it changed.
@@ -122,7 +132,7 @@ impl Tx {
     /// # Errors
     /// As [`Tx::execute`].
     pub async fn fetch_all(&self, sql: &str, params: &[Value]) -> Result<Vec<Row>> {
-        self.fetch_all_as(&Sql::raw_in_transaction(sql)?, params).await
+        typed(self.fetch_rows(rows_of::<Row>, &Sql::raw_in_transaction(sql)?, params).await?)
     }
 
     /// Makes everything that was written durable and visible to others.
@@ -166,40 +176,51 @@ pub(super) async fn run<T, Work>(engine: &Engine, work: impl Fn(Tx) -> Work) -> 
 where
     Work: Future<Output = Result<T>>,
 {
-    let deadline = Instant::now() + RETRY_FOR;
-    let mut pause = FIRST_PAUSE;
+    let mut tries = Tries { deadline: Instant::now() + RETRY_FOR, pause: FIRST_PAUSE };
     loop {
-        let mut began = false;
-        let outcome = async {
-            let tx = engine.begin().await?;
-            began = true;
-            match work(tx.clone()).await {
-                Ok(value) => Ok((tx, value)),
-                Err(error) => {
-                    // The first error is the one that matters; a rollback that fails ends the connection.
-                    let _ = tx.rollback().await;
-                    Err(error)
-                }
+        let tx = match engine.begin().await {
+            Ok(tx) => tx,
+            Err(error) => {
+                tries.again(error, false).await?;
+                continue;
             }
-        }
-        .await;
-        let error = match outcome {
-            Ok((tx, value)) => match tx.commit().await {
+        };
+        match work(tx.clone()).await {
+            Ok(value) => match tx.commit().await {
                 Ok(()) => return Ok(value),
-                Err(error) if is_conflict(&error) => error,
+                Err(error) if is_conflict(&error) => tries.again(error, true).await?,
                 Err(error) => return Err(error),
             },
-            Err(error) => error,
-        };
+            Err(error) => {
+                // The first error is the one that matters; a rollback that fails ends the connection.
+                let _ = tx.rollback().await;
+                tries.again(error, true).await?;
+            }
+        }
+    }
+}
+
+/// For how long a transaction is tried.
+struct Tries {
+    deadline: Instant,
+    pause: Duration,
+}
+
+impl Tries {
+    /// Waits until it is time to try again; gives the error back when that would be in vain, or too late.
+    async fn again(&mut self, error: Error, began: bool) -> Result<()> {
         // A connection that was lost before the commit took everything with it. When the server stays away,
         // the next beginning says so.
         let lost = began && matches!(error, Error::Unavailable { .. });
-        let again =
-            if lost { Some(std::mem::replace(&mut pause, LONGEST_PAUSE)) } else { retry_after(&error, &mut pause) };
-        match again {
-            Some(pause) if Instant::now() + pause < deadline => tokio::time::sleep(pause).await,
+        let pause = match lost {
+            true => Some(std::mem::replace(&mut self.pause, LONGEST_PAUSE)),
+            false => retry_after(&error, &mut self.pause),
+        };
+        match pause {
+            Some(pause) if Instant::now() + pause < self.deadline => tokio::time::sleep(pause).await,
             _ => return Err(error),
         }
+        Ok(())
     }
 }
 

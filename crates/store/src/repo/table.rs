@@ -236,11 +236,7 @@ pub(crate) async fn write<T: FromRow>(
     params: &[Value],
     held: Held<'_>,
 ) -> Result<Vec<T>> {
-    let outcome = match executor {
-        Executor::Engine(engine) => engine.write_all(sql, params).await,
-        Executor::Tx(tx) => tx.savepoint(|tx| async move { tx.fetch_all_as(sql, params).await }).await,
-    };
-    match outcome {
+    match executor.write_all(sql, params).await {
         Ok(rows) => Ok(rows),
         Err(error) => Err(explain(executor, table, params, held, error).await),
     }

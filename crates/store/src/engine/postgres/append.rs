@@ -90,12 +90,14 @@ pub(super) async fn append(
         (PostgresAppend::One(_), rows) => {
             let tenant = Value::from(tenant);
             let params: Vec<&Value> = std::iter::once(&tenant).chain(rows.iter().copied().flatten()).collect();
-            let base: Vec<(Uuid, i64)> = link.rows(statement.text(), ready, params).await?;
+            let mut base: Vec<(Uuid, i64)> = Vec::new();
+            link.rows(statement.text(), ready, params, &mut base).await?;
             return Ok(vec![base.first().map(|(_, base)| base + 1)]);
         }
     };
     let group = Group::new(tenant, rows, columns).map_err(Fault::Unfit)?;
-    let bases: Vec<(Uuid, i64)> = link.rows(statement.text(), ready, group.parameters()).await?;
+    let mut bases: Vec<(Uuid, i64)> = Vec::new();
+    link.rows(statement.text(), ready, group.parameters(), &mut bases).await?;
     let bases: HashMap<Uuid, i64> = bases.into_iter().collect();
     Ok(rows
         .iter()

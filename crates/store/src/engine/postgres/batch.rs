@@ -7,7 +7,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_postgres::types::ToSql;
 
 use super::{
-    super::{BatchSql, FromRow, Value},
+    super::{BatchSql, Value, row::Rows},
     connect::Connector,
     encode::ColumnArray,
     error::Fault,
@@ -18,20 +18,21 @@ use super::{
 /// Connections for batches. Claims and completions of one process overlap on them; more did not help.
 const BATCH_LANES: usize = 4;
 
-/// Runs a batch over `rows` as one statement.
-pub(super) async fn run<T: FromRow>(
+/// Runs a batch over `rows` as one statement; what comes of it goes to `out`.
+pub(super) async fn run(
     link: &Link,
     ready: &Ready,
     sql: &BatchSql,
     fixed: &[Value],
     rows: &[Vec<Value>],
-) -> Result<Vec<T>, Fault> {
+    out: &mut dyn Rows,
+) -> Result<(), Fault> {
     let rows: Vec<&[Value]> = rows.iter().map(Vec::as_slice).collect();
     let width = rows.first().map_or(0, |row| row.len());
     let columns: Vec<ColumnArray<'_>> = (0..width).map(|column| ColumnArray { rows: &rows, column }).collect();
     let fixed = fixed.iter().map(|value| value as &(dyn ToSql + Sync));
     let params: Vec<_> = fixed.chain(columns.iter().map(|column| column as &(dyn ToSql + Sync))).collect();
-    link.rows(sql.postgres.postgres(), ready, params).await
+    link.rows(sql.postgres.postgres(), ready, params, out).await
 }
 
 /// The connections, each used by one caller at a time: a batch may take long, and nobody should wait behind it.

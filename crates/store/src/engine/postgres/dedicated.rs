@@ -11,7 +11,10 @@ use std::{
 use agentkeep_core::Result;
 
 use super::{
-    super::{FromRow, Sql, Value},
+    super::{
+        Sql, Value,
+        row::{NewRows, Rows},
+    },
     Shared,
     error::Fault,
     link::Link,
@@ -30,13 +33,18 @@ impl PostgresDedicated {
         Ok(Self { shared, link: link.without_limit(), in_transaction: AtomicBool::new(false) })
     }
 
-    pub(in super::super) async fn fetch_all<T: FromRow>(&self, sql: &Sql, params: &[Value]) -> Result<Vec<T>> {
-        let (text, started) = (sql.postgres(), Instant::now());
+    pub(in super::super) async fn fetch_rows(
+        &self,
+        new: NewRows,
+        sql: &Sql,
+        params: &[Value],
+    ) -> Result<Box<dyn Rows>> {
+        let (text, started, mut rows) = (sql.postgres(), Instant::now(), new());
         let outcome = async {
             let ready = self.link.ready(text, params.len(), self.in_transaction.load(Ordering::Relaxed)).await?;
-            self.link.rows(text, &ready, params).await
+            self.link.rows(text, &ready, params, &mut *rows).await.map(|()| rows)
         };
-        self.finished(started, text, outcome.await, |rows| rows.len() as u64)
+        self.finished(started, text, outcome.await, |rows| rows.count() as u64)
     }
 
     pub(in super::super) async fn execute(&self, sql: &Sql, params: &[Value]) -> Result<u64> {

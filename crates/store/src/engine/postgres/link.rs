@@ -21,7 +21,7 @@ use tokio_postgres::{
 };
 
 use super::{
-    super::{FromRow, RowRef},
+    super::{RowRef, row::Rows},
     connect::Connector,
     error::{Fault, root_cause},
 };
@@ -176,10 +176,15 @@ impl Link {
         if fault.is_cancelled() && self.retired.load(Ordering::Relaxed) { Fault::Closed } else { fault }
     }
 
-    /// The rows of a statement, decoded.
-    pub(super) async fn rows<T, P, I>(&self, text: &str, ready: &Ready, params: I) -> Result<Vec<T>, Fault>
+    /// Runs a statement and decodes its rows into `rows`.
+    pub(super) async fn rows<P, I>(
+        &self,
+        text: &str,
+        ready: &Ready,
+        params: I,
+        rows: &mut dyn Rows,
+    ) -> Result<(), Fault>
     where
-        T: FromRow,
         P: BorrowToSql,
         I: IntoIterator<Item = P>,
         I::IntoIter: ExactSizeIterator,
@@ -187,11 +192,10 @@ impl Link {
         self.within(async {
             let stream = self.start(text, ready, params).await?;
             let mut stream = pin!(stream);
-            let mut rows = Vec::new();
             while let Some(row) = stream.try_next().await.map_err(|error| self.fault(&error))? {
-                rows.push(T::from_row(&RowRef::Postgres(&row)).map_err(Fault::Unreadable)?);
+                rows.keep(&RowRef::Postgres(&row)).map_err(Fault::Unreadable)?;
             }
-            Ok(rows)
+            Ok(())
         })
         .await
     }

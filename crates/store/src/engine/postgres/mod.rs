@@ -32,7 +32,11 @@ use std::{
 use agentkeep_core::{Result, TenantId};
 use tokio::runtime::Handle;
 
-use super::{AppendSql, BatchSql, Config, FromRow, Heard, PoolGauges, Sql, Value, log::StatementLog};
+use super::{
+    AppendSql, BatchSql, Config, Heard, PoolGauges, Sql, Value,
+    log::StatementLog,
+    row::{NewRows, Rows, rows_of},
+};
 use batch::BatchLanes;
 use connect::Connector;
 use error::Fault;
@@ -82,11 +86,11 @@ impl Postgres {
         Ok(Self(Arc::new(shared)))
     }
 
-    pub(super) async fn fetch_all<T: FromRow>(&self, sql: &Sql, params: &[Value]) -> Result<Vec<T>> {
+    pub(super) async fn fetch_rows(&self, new: NewRows, sql: &Sql, params: &[Value]) -> Result<Box<dyn Rows>> {
         let started = Instant::now();
         let mut tries = None;
         let outcome = loop {
-            match self.0.fetch_once(sql, params).await {
+            match self.0.fetch_once(new, sql, params).await {
                 Err(fault) => match self.0.again(&mut tries, sql, &fault) {
                     Some(pause) => tokio::time::sleep(pause).await,
                     None => break Err(fault),
@@ -94,7 +98,12 @@ impl Postgres {
                 outcome => break outcome,
             }
         };
-        self.0.logged(started, sql.postgres(), outcome, |rows| rows.len() as u64)
+        self.0.logged(started, sql.postgres(), outcome, |rows| rows.count() as u64)
+    }
+
+    #[cfg(test)]
+    async fn fetch_all<T: super::FromRow>(&self, sql: &Sql, params: &[Value]) -> Result<Vec<T>> {
+        super::typed(self.fetch_rows(rows_of::<T>, sql, params).await?)
     }
 
     pub(super) async fn execute(&self, sql: &Sql, params: &[Value]) -> Result<u64> {
@@ -154,22 +163,23 @@ impl Postgres {
         committed(&tx, outcome).await
     }
 
-    pub(super) async fn batch<T: FromRow>(
+    pub(super) async fn batch(
         &self,
+        new: NewRows,
         sql: &'static BatchSql,
         fixed: Vec<Value>,
         rows: Vec<Vec<Value>>,
-    ) -> Result<Vec<T>> {
+    ) -> Result<Box<dyn Rows>> {
         if append::statements(&rows).nth(1).is_some() {
             let tx = self.begin().await?;
-            let outcome = tx.batch(sql, &fixed, &rows).await;
+            let outcome = tx.batch(new, sql, &fixed, &rows).await;
             return committed(&tx, outcome).await;
         }
         // One statement is a transaction by itself.
         let started = Instant::now();
         let mut tries = None;
         let outcome = loop {
-            match self.0.batch_once(sql, &fixed, &rows).await {
+            match self.0.batch_once(new, sql, &fixed, &rows).await {
                 Err(fault) => match self.0.again(&mut tries, &sql.postgres, &fault) {
                     Some(pause) => tokio::time::sleep(pause).await,
                     None => break Err(fault),
@@ -177,7 +187,7 @@ impl Postgres {
                 outcome => break outcome,
             }
         };
-        self.0.logged(started, sql.postgres.postgres(), outcome, |rows| rows.len() as u64)
+        self.0.logged(started, sql.postgres.postgres(), outcome, |rows| rows.count() as u64)
     }
 
     pub(super) fn listen(&self, heard: Heard) {
@@ -185,7 +195,7 @@ impl Postgres {
     }
 
     pub(super) async fn tell(&self, words: &str) -> Result<()> {
-        self.fetch_all::<(String,)>(&listen::TELL, &[Value::from(words)]).await.map(|_| ())
+        self.fetch_rows(rows_of::<(String,)>, &listen::TELL, &[Value::from(words)]).await.map(|_| ())
     }
 
     pub(super) async fn begin(&self) -> Result<PostgresTx> {
@@ -244,20 +254,20 @@ impl Shared {
         Ok(lease)
     }
 
-    async fn fetch_once<T: FromRow>(&self, sql: &Sql, params: &[Value]) -> Result<Vec<T>, Fault> {
-        let text = sql.postgres();
+    async fn fetch_once(&self, new: NewRows, sql: &Sql, params: &[Value]) -> Result<Box<dyn Rows>, Fault> {
+        let (text, mut rows) = (sql.postgres(), new());
         if sql.is_short() {
             let lane = self.reads.pick();
             let link = lane.link().await?;
             let ready = self.ready_on_lane(&link, text, params.len()).await?;
-            let rows = link.rows(text, &ready, params).await;
-            return rows.map_err(|fault| link.shared_fault(text, fault));
+            let read = link.rows(text, &ready, params, &mut *rows).await;
+            return read.map(|()| rows).map_err(|fault| link.shared_fault(text, fault));
         }
         let mut lease = self.lease().await?;
         let ready = lease.ready(text, params.len(), false).await?;
-        let rows = lease.rows(text, &ready, params).await.inspect_err(|fault| lease.forget_if_stale(text, fault));
+        let read = lease.rows(text, &ready, params, &mut *rows).await;
         lease.leaves(Left::Nothing);
-        rows
+        read.map(|()| rows).inspect_err(|fault| lease.forget_if_stale(text, fault))
     }
 
     async fn execute_once(&self, sql: &Sql, params: &[Value]) -> Result<u64, Fault> {
@@ -285,17 +295,20 @@ impl Shared {
         numbers
     }
 
-    async fn batch_once<T: FromRow>(
+    async fn batch_once(
         &self,
+        new: NewRows,
         sql: &BatchSql,
         fixed: &[Value],
         rows: &[Vec<Value>],
-    ) -> Result<Vec<T>, Fault> {
+    ) -> Result<Box<dyn Rows>, Fault> {
+        let mut out = new();
         let text = sql.postgres.postgres();
         let lane = self.batches.acquire().await;
         let link = lane.link().await?;
         let ready = self.ready_on_lane(&link, text, 1).await?;
-        batch::run(&link, &ready, sql, fixed, rows).await.map_err(|fault| link.shared_fault(text, fault))
+        let run = batch::run(&link, &ready, sql, fixed, rows, &mut *out).await;
+        run.map(|()| out).map_err(|fault| link.shared_fault(text, fault))
     }
 
     /// A statement made ready on a connection that others use too: what takes a transaction to learn is

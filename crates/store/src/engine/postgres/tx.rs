@@ -10,7 +10,10 @@ use futures_util::future::try_join_all;
 use tokio::sync::Mutex;
 
 use super::{
-    super::{AppendSql, BatchSql, FromRow, Sql, Value},
+    super::{
+        AppendSql, BatchSql, Sql, Value,
+        row::{NewRows, Rows},
+    },
     Shared, append, batch,
     error::{Fault, unavailable},
     pool::{Lease, Left},
@@ -65,17 +68,22 @@ impl PostgresTx {
         }
     }
 
-    pub(in super::super) async fn fetch_all<T: FromRow>(&self, sql: &Sql, params: &[Value]) -> Result<Vec<T>> {
-        let text = sql.postgres();
+    pub(in super::super) async fn fetch_rows(
+        &self,
+        new: NewRows,
+        sql: &Sql,
+        params: &[Value],
+    ) -> Result<Box<dyn Rows>> {
+        let (text, mut rows) = (sql.postgres(), new());
         let mut state = self.state.lock().await;
         let started = Instant::now();
         let outcome = state
             .run(async |lease| {
                 let ready = lease.ready(text, params.len(), true).await?;
-                lease.rows(text, &ready, params).await
+                lease.rows(text, &ready, params, &mut *rows).await
             })
             .await;
-        self.shared.logged(started, text, outcome, |rows| rows.len() as u64)
+        self.shared.logged(started, text, outcome.map(|()| rows), |rows| rows.count() as u64)
     }
 
     pub(in super::super) async fn execute(&self, sql: &Sql, params: &[Value]) -> Result<u64> {
@@ -134,24 +142,25 @@ impl PostgresTx {
         Ok(numbers)
     }
 
-    pub(in super::super) async fn batch<T: FromRow>(
+    pub(in super::super) async fn batch(
         &self,
+        new: NewRows,
         sql: &'static BatchSql,
         fixed: &[Value],
         rows: &[Vec<Value>],
-    ) -> Result<Vec<T>> {
+    ) -> Result<Box<dyn Rows>> {
         let text = sql.postgres.postgres();
         let mut state = self.state.lock().await;
-        let mut all = Vec::new();
+        let mut all = new();
         for chunk in append::statements(rows) {
-            let started = Instant::now();
+            let (started, before) = (Instant::now(), all.count());
             let outcome = state
                 .run(async |lease| {
                     let ready = lease.ready(text, 1, true).await?;
-                    batch::run(lease, &ready, sql, fixed, chunk).await
+                    batch::run(lease, &ready, sql, fixed, chunk, &mut *all).await
                 })
                 .await;
-            all.extend(self.shared.logged(started, text, outcome, |rows: &Vec<T>| rows.len() as u64)?);
+            self.shared.logged(started, text, outcome, |()| (all.count() - before) as u64)?;
         }
         Ok(all)
     }

@@ -4,14 +4,23 @@ use agentkeep_core::Result;
 use rusqlite::CachedStatement;
 
 use super::{
-    super::{FromRow, Last, RowRef, RowSql, Sql, Then, Value},
+    super::{
+        Last, RowRef, RowSql, Sql, Then, Value,
+        row::{NewRows, Rows},
+    },
     connection::Session,
 };
 
 /// Runs a batch over `rows`; the rows that come of it.
-pub(super) fn run<T: FromRow>(session: &Session, sql: &RowSql, fixed: &[Value], rows: &[Vec<Value>]) -> Result<Vec<T>> {
+pub(super) fn run(
+    session: &Session,
+    new: NewRows,
+    sql: &RowSql,
+    fixed: &[Value],
+    rows: &[Vec<Value>],
+) -> Result<Box<dyn Rows>> {
     let batch = Batch { session, fixed };
-    let mut out = Output { items: Vec::with_capacity(rows.len()), noted: Noted::new(&sql.last) };
+    let mut out = Output { items: new(), noted: Noted::new(&sql.last) };
     let mut each = batch.prepare(&sql.each)?;
     let mut writes = sql.writes.iter().flatten().map(|write| batch.prepare(write)).collect::<Result<Vec<_>>>()?;
     let mut write = |params: &[Value]| writes.iter_mut().try_for_each(|write| write.execute(params));
@@ -52,8 +61,8 @@ pub(super) fn run<T: FromRow>(session: &Session, sql: &RowSql, fixed: &[Value], 
         }
     }
     match (&sql.last, out.noted) {
-        (Last::Together(last), Noted::Ids(ids)) if !out.items.is_empty() => {
-            let count = i64::try_from(out.items.len()).unwrap_or(i64::MAX);
+        (Last::Together(last), Noted::Ids(ids)) if out.items.count() > 0 => {
+            let count = i64::try_from(out.items.count()).unwrap_or(i64::MAX);
             batch.prepare(last)?.execute(&[Value::I64(count), Value::Bytes(ids)])?;
         }
         (Last::Grouped(last), Noted::Groups(groups)) if !groups.is_empty() => {
@@ -149,8 +158,8 @@ impl Prepared<'_> {
 }
 
 /// What comes out, and what the last statement needs to know of it.
-struct Output<T> {
-    items: Vec<T>,
+struct Output {
+    items: Box<dyn Rows>,
     noted: Noted,
 }
 
@@ -187,18 +196,17 @@ impl Noted {
     }
 }
 
-impl<T: FromRow> Output<T> {
+impl Output {
     fn keep(&mut self, row: &RowRef<'_>) -> Result<()> {
         self.noted.note(row)?;
-        self.items.push(T::from_row(row)?);
-        Ok(())
+        self.items.keep(row)
     }
 
     /// Whether anything came out.
     fn collect(&mut self, statement: &mut Prepared<'_>) -> Result<bool> {
-        let before = self.items.len();
+        let before = self.items.count();
         statement.for_each(|row, _| self.keep(row))?;
-        Ok(self.items.len() > before)
+        Ok(self.items.count() > before)
     }
 
     /// Keeps the rows whose first column is not NULL and notes those in `taken`; the last `width` columns of the last

@@ -9,7 +9,8 @@ use rusqlite::{
 };
 
 use super::super::{
-    ColumnRef, FromRow, RowRef,
+    ColumnRef, RowRef,
+    row::Rows,
     value::{Value, escape_text},
 };
 
@@ -71,15 +72,15 @@ pub(super) fn bind_all<'a>(
     Ok(())
 }
 
-/// Runs a bound statement and decodes its rows. `map` turns an error of the driver into ours.
-pub(super) fn collect<T: FromRow>(
+/// Runs a bound statement and decodes its rows into `items`. `map` turns an error of the driver into ours.
+pub(super) fn collect(
     statement: &mut Statement<'_>,
+    mut items: Box<dyn Rows>,
     map: impl Fn(rusqlite::Error) -> Error,
-) -> Result<Vec<T>> {
+) -> Result<Box<dyn Rows>> {
     let mut rows = statement.raw_query();
-    let mut items = Vec::new();
     while let Some(row) = rows.next().map_err(&map)? {
-        items.push(T::from_row(&RowRef::Sqlite(row))?);
+        items.keep(&RowRef::Sqlite(row))?;
     }
     Ok(items)
 }

@@ -21,7 +21,11 @@ use std::{
 use agentkeep_core::{Result, TenantId};
 use tokio::sync::oneshot;
 
-use super::{AppendSql, BatchSql, Config, FromRow, Heard, PoolGauges, Sql, Value, log::StatementLog};
+use super::{
+    AppendSql, BatchSql, Config, Heard, PoolGauges, Sql, Value,
+    log::StatementLog,
+    row::{NewRows, Rows},
+};
 use checkpoint::Checkpointer;
 use connection::{Role, Session, Target};
 use reader::{Read, Readers};
@@ -53,40 +57,40 @@ impl Sqlite {
         Ok(Self(Arc::new(Inner { config, writer, readers, log })))
     }
 
-    pub(super) async fn fetch_all<T: FromRow>(&self, sql: &Sql, params: &[Value]) -> Result<Vec<T>> {
+    pub(super) async fn fetch_rows(&self, new: NewRows, sql: &Sql, params: &[Value]) -> Result<Box<dyn Rows>> {
         let started = Instant::now();
-        let rows = self.fetch_unlogged(sql, params).await;
-        self.0.log.record(started, sql.sqlite(), rows.as_ref().map(|rows| rows.len() as u64));
+        let rows = self.fetch_unlogged(new, sql, params).await;
+        self.0.log.record(started, sql.sqlite(), rows.as_ref().map(|rows| rows.count() as u64));
         rows
     }
 
-    pub(super) async fn write_all<T: FromRow>(&self, sql: &Sql, params: &[Value]) -> Result<Vec<T>> {
+    pub(super) async fn write_rows(&self, new: NewRows, sql: &Sql, params: &[Value]) -> Result<Box<dyn Rows>> {
         let started = Instant::now();
-        let rows = self.fetch_on_writer(sql, params).await;
-        self.0.log.record(started, sql.sqlite(), rows.as_ref().map(|rows: &Vec<T>| rows.len() as u64));
+        let rows = self.fetch_on_writer(new, sql, params).await;
+        self.0.log.record(started, sql.sqlite(), rows.as_ref().map(|rows| rows.count() as u64));
         rows
     }
 
-    async fn fetch_unlogged<T: FromRow>(&self, sql: &Sql, params: &[Value]) -> Result<Vec<T>> {
-        let Some(readers) = &self.0.readers else { return self.fetch_on_writer(sql, params).await };
+    async fn fetch_unlogged(&self, new: NewRows, sql: &Sql, params: &[Value]) -> Result<Box<dyn Rows>> {
+        let Some(readers) = &self.0.readers else { return self.fetch_on_writer(new, sql, params).await };
         let limit = self.0.config.statement_timeout;
         reader::let_others_run().await;
         let reader = readers.acquire().await?;
         let read = if sql.is_short() {
-            reader.fetch_all(sql.sqlite(), params, limit)?
+            reader.fetch_rows(new, sql.sqlite(), params, limit)?
         } else {
             let (text, params) = (sql.sqlite().to_owned(), params.to_vec());
-            blocking(move || reader.fetch_all(&text, &params, limit)).await?
+            blocking(move || reader.fetch_rows(new, &text, &params, limit)).await?
         };
         match read {
             Read::Rows(rows) => Ok(rows),
-            Read::Writes => self.fetch_on_writer(sql, params).await,
+            Read::Writes => self.fetch_on_writer(new, sql, params).await,
         }
     }
 
-    async fn fetch_on_writer<T: FromRow>(&self, sql: &Sql, params: &[Value]) -> Result<Vec<T>> {
+    async fn fetch_on_writer(&self, new: NewRows, sql: &Sql, params: &[Value]) -> Result<Box<dyn Rows>> {
         let (text, params) = (sql.sqlite().to_owned(), params.to_vec());
-        self.0.writer.run(write(true, move |session| collect_rows(session, &text, &params))).await
+        self.0.writer.run(write(true, move |session| collect_rows(session, new, &text, &params))).await
     }
 
     pub(super) async fn execute(&self, sql: &Sql, params: &[Value]) -> Result<u64> {
@@ -122,13 +126,14 @@ impl Sqlite {
         self.0.writer.run(write(false, move |session| execute_rows(session, &text, &rows))).await
     }
 
-    pub(super) async fn batch<T: FromRow>(
+    pub(super) async fn batch(
         &self,
+        new: NewRows,
         sql: &'static BatchSql,
         fixed: Vec<Value>,
         rows: Vec<Vec<Value>>,
-    ) -> Result<Vec<T>> {
-        self.0.writer.run(write(false, move |session| batch::run(session, &sql.sqlite, &fixed, &rows))).await
+    ) -> Result<Box<dyn Rows>> {
+        self.0.writer.run(write(false, move |session| batch::run(session, new, &sql.sqlite, &fixed, &rows))).await
     }
 
     pub(super) fn listen(&self, heard: Heard) {
@@ -206,11 +211,11 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
         .unwrap_or_else(|error| Err(agentkeep_core::Error::database(format!("a read was broken off: {error}"))))
 }
 
-fn collect_rows<T: FromRow>(session: &Session, text: &str, params: &[Value]) -> Result<Vec<T>> {
+fn collect_rows(session: &Session, new: NewRows, text: &str, params: &[Value]) -> Result<Box<dyn Rows>> {
     let map = |cause| session.error(cause);
     let mut statement = session.connection.prepare_cached(text).map_err(map)?;
     codec::bind(&mut statement, params.iter()).map_err(map)?;
-    codec::collect(&mut statement, map)
+    codec::collect(&mut statement, new(), map)
 }
 
 fn execute_rows(session: &Session, text: &str, rows: &[Vec<Value>]) -> Result<u64> {

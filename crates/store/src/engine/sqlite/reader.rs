@@ -16,7 +16,10 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::{
-    super::{Config, FromRow, PoolGauges, Value},
+    super::{
+        Config, PoolGauges, Value,
+        row::{NewRows, Rows},
+    },
     codec,
     connection::{Role, Session, Target},
     keeper::{Keeper, Reads},
@@ -78,8 +81,8 @@ impl Drop for Place<'_> {
 }
 
 /// What came of a statement that was tried on a reader.
-pub(super) enum Read<T> {
-    Rows(Vec<T>),
+pub(super) enum Read {
+    Rows(Box<dyn Rows>),
     /// It writes; the writer has to run it.
     Writes,
 }
@@ -218,7 +221,7 @@ impl Reader {
     }
 
     /// Runs a statement if it only reads.
-    pub(super) fn fetch_all<T: FromRow>(&self, text: &str, params: &[Value], limit: Duration) -> Result<Read<T>> {
+    pub(super) fn fetch_rows(&self, new: NewRows, text: &str, params: &[Value], limit: Duration) -> Result<Read> {
         let session = self.session()?;
         let map = |cause| session.error(cause);
         let mut statement = session.connection.prepare_cached(text).map_err(map)?;
@@ -227,7 +230,7 @@ impl Reader {
         }
         codec::bind(&mut statement, params.iter()).map_err(map)?;
         session.limit(limit);
-        codec::collect(&mut statement, map).map(Read::Rows)
+        codec::collect(&mut statement, new(), map).map(Read::Rows)
     }
 }
 

@@ -9,7 +9,11 @@ use agentkeep_core::{Error, Result, TenantId};
 use tokio::sync::oneshot;
 
 use super::{
-    super::{AppendSql, BatchSql, FromRow, Sql, Value, log::StatementLog},
+    super::{
+        AppendSql, BatchSql, Sql, Value,
+        log::StatementLog,
+        row::{NewRows, Rows},
+    },
     append_rows, batch, collect_rows,
     connection::Session,
     execute_rows,
@@ -29,11 +33,11 @@ pub(crate) struct SqliteTx {
 }
 
 impl SqliteTx {
-    pub(crate) async fn fetch_all<T: FromRow>(&self, sql: &Sql, params: &[Value]) -> Result<Vec<T>> {
+    pub(crate) async fn fetch_rows(&self, new: NewRows, sql: &Sql, params: &[Value]) -> Result<Box<dyn Rows>> {
         let (text, params) = (sql.sqlite().to_owned(), params.to_vec());
         let started = Instant::now();
-        let rows = self.run(move |session| collect_rows(session, &text, &params)).await;
-        self.log.record(started, sql.sqlite(), rows.as_ref().map(|rows: &Vec<T>| rows.len() as u64));
+        let rows = self.run(move |session| collect_rows(session, new, &text, &params)).await;
+        self.log.record(started, sql.sqlite(), rows.as_ref().map(|rows| rows.count() as u64));
         rows
     }
 
@@ -54,13 +58,14 @@ impl SqliteTx {
         self.run(move |session| append_rows(session, sql, tenant, &rows)).await
     }
 
-    pub(crate) async fn batch<T: FromRow>(
+    pub(crate) async fn batch(
         &self,
+        new: NewRows,
         sql: &'static BatchSql,
         fixed: Vec<Value>,
         rows: Vec<Vec<Value>>,
-    ) -> Result<Vec<T>> {
-        self.run(move |session| batch::run(session, &sql.sqlite, &fixed, &rows)).await
+    ) -> Result<Box<dyn Rows>> {
+        self.run(move |session| batch::run(session, new, &sql.sqlite, &fixed, &rows)).await
     }
 
     pub(crate) async fn commit(&self) -> Result<()> {
