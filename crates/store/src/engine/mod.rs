@@ -20,6 +20,7 @@ mod value;
 use std::sync::Arc;
 
 use agentkeep_core::{Error, Result, TenantId};
+use futures_util::future::BoxFuture;
 
 pub use config::{Config, Synchronous};
 pub use gauges::PoolGauges;
@@ -141,11 +142,13 @@ impl Engine {
     }
 
     /// Starts a transaction that may write.
-    pub(crate) async fn begin(&self) -> Result<Tx> {
-        match self {
-            Self::Postgres(engine) => engine.begin().await.map(Tx::postgres),
-            Self::Sqlite(engine) => engine.begin().await.map(Tx::sqlite),
-        }
+    pub(crate) fn begin(&self) -> BoxFuture<'_, Result<Tx>> {
+        Box::pin(async move {
+            match self {
+                Self::Postgres(engine) => engine.begin().await.map(Tx::postgres),
+                Self::Sqlite(engine) => engine.begin().await.map(Tx::sqlite),
+            }
+        })
     }
 
     /// Opens a connection of one's own, for work on the schema.
@@ -213,6 +216,9 @@ pub(crate) enum News<'a> {
 pub(crate) type Heard = Arc<dyn Fn(News<'_>) -> bool + Send + Sync>;
 
 /// Where statements run: each on its own, or inside one transaction.
+///
+/// Its futures are boxed, which costs little beside a statement: so the engines are compiled in this crate alone, and
+/// not anew in every crate and unit of code that waits for one.
 #[derive(Clone)]
 pub(crate) enum Executor {
     Engine(Engine),
@@ -231,11 +237,18 @@ impl Executor {
         typed(self.fetch_rows(rows_of::<T>, sql, params).await?)
     }
 
-    async fn fetch_rows(&self, new: NewRows, sql: &Sql, params: &[Value]) -> Result<Box<dyn Rows>> {
-        match self {
-            Self::Engine(engine) => engine.fetch_rows(new, sql, params).await,
-            Self::Tx(tx) => tx.fetch_rows(new, sql, params).await,
-        }
+    fn fetch_rows<'a>(
+        &'a self,
+        new: NewRows,
+        sql: &'a Sql,
+        params: &'a [Value],
+    ) -> BoxFuture<'a, Result<Box<dyn Rows>>> {
+        Box::pin(async move {
+            match self {
+                Self::Engine(engine) => engine.fetch_rows(new, sql, params).await,
+                Self::Tx(tx) => tx.fetch_rows(new, sql, params).await,
+            }
+        })
     }
 
     /// As [`Executor::fetch_all`], for a statement that is known to write. Inside a transaction it is undone alone when
@@ -244,11 +257,18 @@ impl Executor {
         typed(self.write_rows(rows_of::<T>, sql, params).await?)
     }
 
-    async fn write_rows(&self, new: NewRows, sql: &Sql, params: &[Value]) -> Result<Box<dyn Rows>> {
-        match self {
-            Self::Engine(engine) => engine.write_rows(new, sql, params).await,
-            Self::Tx(tx) => tx.savepoint(|tx| async move { tx.fetch_rows(new, sql, params).await }).await,
-        }
+    fn write_rows<'a>(
+        &'a self,
+        new: NewRows,
+        sql: &'a Sql,
+        params: &'a [Value],
+    ) -> BoxFuture<'a, Result<Box<dyn Rows>>> {
+        Box::pin(async move {
+            match self {
+                Self::Engine(engine) => engine.write_rows(new, sql, params).await,
+                Self::Tx(tx) => tx.savepoint(|tx| async move { tx.fetch_rows(new, sql, params).await }).await,
+            }
+        })
     }
 
     /// The first row, if there is one.
@@ -263,53 +283,61 @@ impl Executor {
             .ok_or_else(|| Error::database(format!("no row came back from: {sql:?}")))
     }
 
-    pub(crate) async fn execute(&self, sql: &Sql, params: &[Value]) -> Result<u64> {
-        match self {
-            Self::Engine(engine) => engine.execute(sql, params).await,
-            Self::Tx(tx) => tx.execute_sql(sql, params).await,
-        }
+    pub(crate) fn execute<'a>(&'a self, sql: &'a Sql, params: &'a [Value]) -> BoxFuture<'a, Result<u64>> {
+        Box::pin(async move {
+            match self {
+                Self::Engine(engine) => engine.execute(sql, params).await,
+                Self::Tx(tx) => tx.execute_sql(sql, params).await,
+            }
+        })
     }
 
     /// Runs one statement once for each list of parameters: all of it is done or nothing; how many rows
     /// changed.
-    pub(crate) async fn execute_batch(&self, sql: &Sql, rows: Vec<Vec<Value>>) -> Result<u64> {
-        let tx = match self {
-            Self::Engine(engine) => return engine.execute_batch(sql, rows).await,
-            Self::Tx(tx) => tx,
-        };
-        let each = |tx: Tx| async move {
-            let mut changed = 0;
-            for row in &rows {
-                changed += tx.execute_sql(sql, row).await?;
-            }
-            Ok(changed)
-        };
-        tx.savepoint(each).await
+    pub(crate) fn execute_batch<'a>(&'a self, sql: &'a Sql, rows: Vec<Vec<Value>>) -> BoxFuture<'a, Result<u64>> {
+        Box::pin(async move {
+            let tx = match self {
+                Self::Engine(engine) => return engine.execute_batch(sql, rows).await,
+                Self::Tx(tx) => tx,
+            };
+            let each = |tx: Tx| async move {
+                let mut changed = 0;
+                for row in &rows {
+                    changed += tx.execute_sql(sql, row).await?;
+                }
+                Ok(changed)
+            };
+            tx.savepoint(each).await
+        })
     }
 
-    pub(crate) async fn append(
+    pub(crate) fn append(
         &self,
         sql: &'static AppendSql,
         tenant: TenantId,
         row: Vec<Value>,
-    ) -> Result<Option<i64>> {
-        match self {
-            Self::Engine(engine) => engine.append(sql, tenant, row).await,
-            Self::Tx(_) => Ok(self.append_many(sql, tenant, vec![row]).await?.into_iter().next().flatten()),
-        }
+    ) -> BoxFuture<'_, Result<Option<i64>>> {
+        Box::pin(async move {
+            match self {
+                Self::Engine(engine) => engine.append(sql, tenant, row).await,
+                Self::Tx(_) => Ok(self.append_many(sql, tenant, vec![row]).await?.into_iter().next().flatten()),
+            }
+        })
     }
 
-    pub(crate) async fn append_many(
+    pub(crate) fn append_many(
         &self,
         sql: &'static AppendSql,
         tenant: TenantId,
         rows: Vec<Vec<Value>>,
-    ) -> Result<Vec<Option<i64>>> {
-        match self {
-            Self::Engine(engine) => engine.append_many(sql, tenant, rows).await,
-            // What fails is undone alone, so that the transaction can go on.
-            Self::Tx(tx) => tx.savepoint(|tx| async move { tx.append_many(sql, tenant, rows).await }).await,
-        }
+    ) -> BoxFuture<'_, Result<Vec<Option<i64>>>> {
+        Box::pin(async move {
+            match self {
+                Self::Engine(engine) => engine.append_many(sql, tenant, rows).await,
+                // What fails is undone alone, so that the transaction can go on.
+                Self::Tx(tx) => tx.savepoint(|tx| async move { tx.append_many(sql, tenant, rows).await }).await,
+            }
+        })
     }
 
     /// Runs a batch over its rows, all of it or nothing; the rows that come of it. Nothing is done without rows.
@@ -325,17 +353,19 @@ impl Executor {
         typed(self.batch_rows(rows_of::<T>, sql, fixed.to_vec(), rows).await?)
     }
 
-    async fn batch_rows(
+    fn batch_rows(
         &self,
         new: NewRows,
         sql: &'static BatchSql,
         fixed: Vec<Value>,
         rows: Vec<Vec<Value>>,
-    ) -> Result<Box<dyn Rows>> {
-        match self {
-            Self::Engine(engine) => engine.batch(new, sql, fixed, rows).await,
-            Self::Tx(tx) => tx.savepoint(|tx| async move { tx.batch(new, sql, fixed, rows).await }).await,
-        }
+    ) -> BoxFuture<'_, Result<Box<dyn Rows>>> {
+        Box::pin(async move {
+            match self {
+                Self::Engine(engine) => engine.batch(new, sql, fixed, rows).await,
+                Self::Tx(tx) => tx.savepoint(|tx| async move { tx.batch(new, sql, fixed, rows).await }).await,
+            }
+        })
     }
 
     /// Runs `work` once everything so far is committed: at once, or behind the commit of the transaction.

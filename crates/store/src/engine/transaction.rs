@@ -6,6 +6,7 @@ use std::{
 };
 
 use agentkeep_core::{Error, Result, TenantId};
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 
 use super::{
@@ -64,11 +65,13 @@ impl Tx {
         }
     }
 
-    pub(crate) async fn execute_sql(&self, sql: &Sql, params: &[Value]) -> Result<u64> {
-        match &self.kind {
-            Kind::Postgres(tx) => tx.execute(sql, params).await,
-            Kind::Sqlite(tx) => tx.execute(sql, params).await,
-        }
+    pub(crate) fn execute_sql<'a>(&'a self, sql: &'a Sql, params: &'a [Value]) -> BoxFuture<'a, Result<u64>> {
+        Box::pin(async move {
+            match &self.kind {
+                Kind::Postgres(tx) => tx.execute(sql, params).await,
+                Kind::Sqlite(tx) => tx.execute(sql, params).await,
+            }
+        })
     }
 
     pub(crate) async fn append_many(
@@ -141,13 +144,7 @@ impl Tx {
     /// What the database reports; nothing of the transaction remains then. A lost connection during the
     /// commit leaves it open whether it happened: [`Error::Unavailable`].
     pub async fn commit(self) -> Result<()> {
-        match self.kind {
-            Kind::Postgres(tx) => tx.commit().await,
-            Kind::Sqlite(tx) => tx.commit().await,
-        }?;
-        let hooks = std::mem::take(&mut *self.after.lock());
-        hooks.into_iter().for_each(|hook| hook());
-        Ok(())
+        self.end(true).await
     }
 
     /// Undoes everything.
@@ -155,10 +152,21 @@ impl Tx {
     /// # Errors
     /// What the database reports.
     pub async fn rollback(self) -> Result<()> {
-        match self.kind {
-            Kind::Postgres(tx) => tx.rollback().await,
-            Kind::Sqlite(tx) => tx.rollback().await,
-        }
+        self.end(false).await
+    }
+
+    fn end(self, commit: bool) -> BoxFuture<'static, Result<()>> {
+        Box::pin(async move {
+            match (&self.kind, commit) {
+                (Kind::Postgres(tx), true) => tx.commit().await?,
+                (Kind::Sqlite(tx), true) => tx.commit().await?,
+                (Kind::Postgres(tx), false) => return tx.rollback().await,
+                (Kind::Sqlite(tx), false) => return tx.rollback().await,
+            }
+            let hooks = std::mem::take(&mut *self.after.lock());
+            hooks.into_iter().for_each(|hook| hook());
+            Ok(())
+        })
     }
 }
 

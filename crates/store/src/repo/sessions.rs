@@ -103,11 +103,18 @@ static CREATE_HEAD: Sql =
 static GET: Sql = Sql::both(select!("s.id = $2")).short();
 static GET_BY_CHAT: Sql = Sql::both(select!("s.platform = $2 AND s.chat_id = $3")).short();
 static STATUS: Sql = Sql::both("SELECT status, revision FROM sessions WHERE tenant_id = $1 AND id = $2").short();
-// A list of ids is one text on both engines: PostgreSQL splits it, SQLite has no arrays and reads it as JSON.
+// A list of ids is one text on both engines: PostgreSQL splits it, SQLite has no arrays and reads it as JSON. OFFSET 0
+// keeps PostgreSQL, as long as it knows nothing of the tables, from reading all sessions of the tenant first.
 static STAMPS: Sql = Sql::per_engine(
-    "SELECT s.id, s.revision, h.last_seq, h.message_count, h.last_event, h.edits, s.updated_at
-     FROM session_heads h JOIN sessions s ON s.tenant_id = h.tenant_id AND s.id = h.session_id
-     WHERE h.tenant_id = $1 AND s.tenant_id = $1 AND h.session_id = ANY(CAST(string_to_array($2, ',') AS uuid[]))",
+    "SELECT wanted.id, s.revision, h.last_seq, h.message_count, h.last_event, h.edits, s.updated_at
+     FROM unnest(CAST(string_to_array($2, ',') AS uuid[])) AS wanted (id)
+         CROSS JOIN LATERAL (
+             SELECT last_seq, message_count, last_event, edits FROM session_heads
+             WHERE tenant_id = $1 AND session_id = wanted.id OFFSET 0
+         ) h
+         CROSS JOIN LATERAL (
+             SELECT revision, updated_at FROM sessions WHERE tenant_id = $1 AND id = wanted.id OFFSET 0
+         ) s",
     "SELECT s.id, s.revision, h.last_seq, h.message_count, h.last_event, h.edits, s.updated_at
      FROM json_each('[\"' || replace($2, ',', '\",\"') || '\"]') AS wanted
      CROSS JOIN session_heads h ON h.tenant_id = $1 AND h.session_id = unhex(wanted.value)
