@@ -9,7 +9,7 @@ use agentkeep_core::{
 
 use super::{
     budgets, ledger_rollups as rollups, ledger_statistics,
-    list::list,
+    list::{ByHour, list_by_hour},
     table::{Field, FieldKind, Record, Table, explain, params},
 };
 use crate::{
@@ -117,9 +117,18 @@ static GET: Sql = Sql::both(concat!("SELECT ", columns!(), " FROM ledger WHERE t
 static GET_BY_REQUEST: Sql =
     Sql::both(concat!("SELECT ", columns!(), " FROM ledger WHERE tenant_id = $1 AND request_id = $2")).short();
 
+static ENDS: Sql = Sql::both(
+    "SELECT (SELECT MIN(created_at) FROM ledger WHERE tenant_id = $1),
+         (SELECT MAX(created_at) FROM ledger WHERE tenant_id = $1)",
+)
+.short();
+
+/// What is found hour by hour.
+pub(crate) static BY_HOUR: ByHour = ByHour { fields: &["user_id", "session_id"], ends: &ENDS };
+
 /// Every fixed statement of this file.
 #[cfg(any(test, feature = "conformance"))]
-pub(super) static STATEMENTS: super::Statements = (&TABLE, &[&GET, &GET_BY_REQUEST]);
+pub(super) static STATEMENTS: super::Statements = (&TABLE, &[&GET, &GET_BY_REQUEST, &ENDS]);
 
 /// Every batch of this file.
 #[cfg(any(test, feature = "conformance"))]
@@ -250,12 +259,13 @@ impl Ledger<'_> {
         let (tenant, now) = (self.0.tenant, self.0.now());
         let write = |executor: Executor| async move {
             rollups::ensure_head(&executor, tenant).await?;
-            executor
-                .batch::<(i64,)>(&INSERT, &params![tenant], entries.iter().map(|entry| row_of(entry)).collect())
-                .await?;
+            // First, since it holds the head: nobody deletes the tenant before its entries are there to go with it.
             for batch in entries.chunks(ENTRIES_A_BATCH) {
                 rollups::add_to_tail(&executor, tenant, batch).await?;
             }
+            executor
+                .batch::<(i64,)>(&INSERT, &params![tenant], entries.iter().map(|entry| row_of(entry)).collect())
+                .await?;
             // Read behind the write: who makes a budget waits for it, and counts what was logged before.
             budgets::spend(&executor, tenant, entries, now).await
         };
@@ -285,7 +295,7 @@ impl Ledger<'_> {
     /// # Errors
     /// [`Error::Invalid`] for an unknown filter or order, a page of a wrong size, a foreign cursor.
     pub async fn list(&self, request: &ListRequest) -> Result<Page<LedgerEntry>> {
-        list(&self.0.executor, self.0.tenant, request).await
+        list_by_hour(&BY_HOUR, &self.0.executor, self.0.tenant, request).await
     }
 
     /// What was used and spent since so many times 24 hours before now, by scope and provider; empty when nothing
@@ -302,7 +312,7 @@ impl Ledger<'_> {
     /// What was used and spent in a range of time, in groups: exact sums of all entries that were committed before,
     /// ordered by what groups are formed by; empty when there are none. By hour, day, scope, provider, model and agent
     /// it takes milliseconds however many entries there are. Groups by user or session, and those of one user or
-    /// session, are summed from the entries.
+    /// session, are summed from the entries; one user or session is looked for in each hour of the range.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a range that ends before it begins, and for hour together with day.

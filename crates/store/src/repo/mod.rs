@@ -218,8 +218,14 @@ pub(crate) fn batches() -> Vec<&'static crate::engine::BatchSql> {
     jobs::statements().1.into_iter().chain(files.concat()).collect()
 }
 
+/// Every statement that lists of a table can assemble.
 #[cfg(any(test, feature = "conformance"))]
-pub(crate) use list::statements as list_statements;
+pub(crate) fn list_statements(
+    dialect: crate::engine::Dialect,
+    table: &'static table::Table,
+) -> agentkeep_core::Result<Vec<crate::engine::Sql>> {
+    list::statements(dialect, table, (table.name == "ledger").then_some(&ledger::BY_HOUR))
+}
 
 impl Store {
     /// Tenants.
