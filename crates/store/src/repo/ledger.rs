@@ -100,18 +100,33 @@ static TABLE: Table = Table {
 // The texts differ by necessity, see BatchSql.
 static INSERT: BatchSql = BatchSql::new(
     "INSERT INTO ledger (tenant_id, id, scope, provider, model, input, output, cache_read, cache_write, reasoning, total,
-         cost, agent_id, user_id, session_id, message_id, job_id, reservation_id, request_id, tags, metadata, created_at)
+         cost, agent_id, user_id, session_id, tags, metadata, created_at, message_id, job_id, reservation_id, request_id)
      SELECT $1, e.id, e.scope, e.provider, e.model, e.input, e.output, e.cache_read, e.cache_write, e.reasoning, e.total,
-         e.cost, e.agent_id, e.user_id, e.session_id, e.message_id, e.job_id, e.reservation_id, e.request_id, e.tags,
-         e.metadata, e.created_at
+         e.cost, e.agent_id, e.user_id, e.session_id, e.tags, e.metadata, e.created_at, e.message_id, e.job_id,
+         e.reservation_id, e.request_id
      FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::int8[], $7::int8[], $8::int8[], $9::int8[],
-             $10::int8[], $11::int8[], $12::int8[], $13::int8[], $14::uuid[], $15::uuid[], $16::uuid[], $17::uuid[],
-             $18::uuid[], $19::text[], $20::jsonb[], $21::jsonb[], $22::timestamptz[])
+             $10::int8[], $11::int8[], $12::int8[], $13::int8[], $14::uuid[], $15::uuid[], $16::jsonb[], $17::jsonb[],
+             $18::timestamptz[], $19::uuid[], $20::uuid[], $21::uuid[], $22::text[])
          AS e (id, scope, provider, model, input, output, cache_read, cache_write, reasoning, total, cost, agent_id,
-             user_id, session_id, message_id, job_id, reservation_id, request_id, tags, metadata, created_at)",
+             user_id, session_id, tags, metadata, created_at, message_id, job_id, reservation_id, request_id)",
     "INSERT INTO ledger (tenant_id, id, scope, provider, model, input, output, cache_read, cache_write, reasoning, total,
-         cost, agent_id, user_id, session_id, message_id, job_id, reservation_id, request_id, tags, metadata, created_at)
+         cost, agent_id, user_id, session_id, tags, metadata, created_at, message_id, job_id, reservation_id, request_id)
      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)",
+);
+/// The same without the last columns, of which PostgreSQL spends something on every empty one.
+static INSERT_PLAIN: BatchSql = BatchSql::new(
+    "INSERT INTO ledger (tenant_id, id, scope, provider, model, input, output, cache_read, cache_write, reasoning, total,
+         cost, agent_id, user_id, session_id, tags, metadata, created_at)
+     SELECT $1, e.id, e.scope, e.provider, e.model, e.input, e.output, e.cache_read, e.cache_write, e.reasoning, e.total,
+         e.cost, e.agent_id, e.user_id, e.session_id, e.tags, e.metadata, e.created_at
+     FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::int8[], $7::int8[], $8::int8[], $9::int8[],
+             $10::int8[], $11::int8[], $12::int8[], $13::int8[], $14::uuid[], $15::uuid[], $16::jsonb[], $17::jsonb[],
+             $18::timestamptz[])
+         AS e (id, scope, provider, model, input, output, cache_read, cache_write, reasoning, total, cost, agent_id,
+             user_id, session_id, tags, metadata, created_at)",
+    "INSERT INTO ledger (tenant_id, id, scope, provider, model, input, output, cache_read, cache_write, reasoning, total,
+         cost, agent_id, user_id, session_id, tags, metadata, created_at)
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
 );
 static GET: Sql = Sql::both(concat!("SELECT ", columns!(), " FROM ledger WHERE tenant_id = $1 AND id = $2")).short();
 static GET_BY_REQUEST: Sql =
@@ -132,7 +147,7 @@ pub(super) static STATEMENTS: super::Statements = (&TABLE, &[&GET, &GET_BY_REQUE
 
 /// Every batch of this file.
 #[cfg(any(test, feature = "conformance"))]
-pub(super) static BATCHES: &[&BatchSql] = &[&INSERT];
+pub(super) static BATCHES: &[&BatchSql] = &[&INSERT, &INSERT_PLAIN];
 
 /// Entries whose sums share a row of the tail.
 const ENTRIES_A_BATCH: usize = 1000;
@@ -263,9 +278,10 @@ impl Ledger<'_> {
             for batch in entries.chunks(ENTRIES_A_BATCH) {
                 rollups::add_to_tail(&executor, tenant, batch).await?;
             }
-            executor
-                .batch::<(i64,)>(&INSERT, &params![tenant], entries.iter().map(|entry| row_of(entry)).collect())
-                .await?;
+            let plain = entries.iter().all(|entry| is_plain(entry));
+            let insert = if plain { &INSERT_PLAIN } else { &INSERT };
+            let rows = entries.iter().map(|entry| row_of(entry, plain)).collect();
+            executor.batch::<(i64,)>(insert, &params![tenant], rows).await?;
             // Read behind the write: who makes a budget waits for it, and counts what was logged before.
             budgets::spend(&executor, tenant, entries, now).await
         };
@@ -346,9 +362,14 @@ impl Ledger<'_> {
     }
 }
 
-/// The columns of a row, in the order of [`INSERT`].
-fn row_of(entry: &LedgerEntry) -> Vec<Value> {
-    params![
+/// Whether an entry is of no message, job, reservation and request.
+fn is_plain(entry: &LedgerEntry) -> bool {
+    entry.message_id.is_none() && entry.job_id.is_none() && entry.reservation_id.is_none() && entry.request_id.is_none()
+}
+
+/// The columns of a row, in the order of [`INSERT`], or of [`INSERT_PLAIN`].
+fn row_of(entry: &LedgerEntry, plain: bool) -> Vec<Value> {
+    let mut row: Vec<Value> = params![
         entry.id,
         entry.scope,
         entry.provider.as_str(),
@@ -363,15 +384,15 @@ fn row_of(entry: &LedgerEntry) -> Vec<Value> {
         entry.agent_id,
         entry.user_id,
         entry.session_id,
-        entry.message_id,
-        entry.job_id,
-        entry.reservation_id,
-        entry.request_id.clone(),
         entry.tags.clone(),
         entry.metadata.clone(),
         entry.created_at,
     ]
-    .into()
+    .into();
+    if !plain {
+        row.extend(params![entry.message_id, entry.job_id, entry.reservation_id, entry.request_id.clone()]);
+    }
+    row
 }
 
 /// The costs of entries by what they settle: for [`budgets::spend`].
