@@ -97,18 +97,16 @@ static TABLE: Table = Table {
     references: &[],
 };
 
-// The texts differ by necessity, see BatchSql.
+// The texts differ by necessity, see BatchSql. An unnest for each column gives its rows one by one; one for all of them,
+// behind FROM, would keep the whole batch once more before the first row is written.
 static INSERT: BatchSql = BatchSql::new(
     "INSERT INTO ledger (tenant_id, id, scope, provider, model, input, output, cache_read, cache_write, reasoning, total,
          cost, agent_id, user_id, session_id, tags, metadata, created_at, message_id, job_id, reservation_id, request_id)
-     SELECT $1, e.id, e.scope, e.provider, e.model, e.input, e.output, e.cache_read, e.cache_write, e.reasoning, e.total,
-         e.cost, e.agent_id, e.user_id, e.session_id, e.tags, e.metadata, e.created_at, e.message_id, e.job_id,
-         e.reservation_id, e.request_id
-     FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::int8[], $7::int8[], $8::int8[], $9::int8[],
-             $10::int8[], $11::int8[], $12::int8[], $13::int8[], $14::uuid[], $15::uuid[], $16::jsonb[], $17::jsonb[],
-             $18::timestamptz[], $19::uuid[], $20::uuid[], $21::uuid[], $22::text[])
-         AS e (id, scope, provider, model, input, output, cache_read, cache_write, reasoning, total, cost, agent_id,
-             user_id, session_id, tags, metadata, created_at, message_id, job_id, reservation_id, request_id)",
+     SELECT $1, unnest($2::uuid[]), unnest($3::text[]), unnest($4::text[]), unnest($5::text[]), unnest($6::int8[]),
+         unnest($7::int8[]), unnest($8::int8[]), unnest($9::int8[]), unnest($10::int8[]), unnest($11::int8[]),
+         unnest($12::int8[]), unnest($13::int8[]), unnest($14::uuid[]), unnest($15::uuid[]), unnest($16::jsonb[]),
+         unnest($17::jsonb[]), unnest($18::timestamptz[]), unnest($19::uuid[]), unnest($20::uuid[]),
+         unnest($21::uuid[]), unnest($22::text[])",
     "INSERT INTO ledger (tenant_id, id, scope, provider, model, input, output, cache_read, cache_write, reasoning, total,
          cost, agent_id, user_id, session_id, tags, metadata, created_at, message_id, job_id, reservation_id, request_id)
      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)",
@@ -117,13 +115,10 @@ static INSERT: BatchSql = BatchSql::new(
 static INSERT_PLAIN: BatchSql = BatchSql::new(
     "INSERT INTO ledger (tenant_id, id, scope, provider, model, input, output, cache_read, cache_write, reasoning, total,
          cost, agent_id, user_id, session_id, tags, metadata, created_at)
-     SELECT $1, e.id, e.scope, e.provider, e.model, e.input, e.output, e.cache_read, e.cache_write, e.reasoning, e.total,
-         e.cost, e.agent_id, e.user_id, e.session_id, e.tags, e.metadata, e.created_at
-     FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::int8[], $7::int8[], $8::int8[], $9::int8[],
-             $10::int8[], $11::int8[], $12::int8[], $13::int8[], $14::uuid[], $15::uuid[], $16::jsonb[], $17::jsonb[],
-             $18::timestamptz[])
-         AS e (id, scope, provider, model, input, output, cache_read, cache_write, reasoning, total, cost, agent_id,
-             user_id, session_id, tags, metadata, created_at)",
+     SELECT $1, unnest($2::uuid[]), unnest($3::text[]), unnest($4::text[]), unnest($5::text[]), unnest($6::int8[]),
+         unnest($7::int8[]), unnest($8::int8[]), unnest($9::int8[]), unnest($10::int8[]), unnest($11::int8[]),
+         unnest($12::int8[]), unnest($13::int8[]), unnest($14::uuid[]), unnest($15::uuid[]), unnest($16::jsonb[]),
+         unnest($17::jsonb[]), unnest($18::timestamptz[])",
     "INSERT INTO ledger (tenant_id, id, scope, provider, model, input, output, cache_read, cache_write, reasoning, total,
          cost, agent_id, user_id, session_id, tags, metadata, created_at)
      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
@@ -395,7 +390,7 @@ fn row_of(entry: &LedgerEntry, plain: bool) -> Vec<Value> {
     row
 }
 
-/// The costs of entries by what they settle: for [`budgets::spend`].
+/// Entries by the reservation that they settle.
 pub(super) fn by_reservation<'a>(
     entries: &[&'a LedgerEntry],
 ) -> BTreeMap<agentkeep_core::ReservationId, Vec<&'a LedgerEntry>> {

@@ -28,6 +28,7 @@ mod metrics;
 mod preferences;
 mod prices;
 mod prompts;
+mod reservations;
 mod routing_decisions;
 mod runs;
 mod session_events;
@@ -185,7 +186,7 @@ pub(crate) fn statements() -> Vec<Statements> {
         prices::STATEMENTS,
         ledger::STATEMENTS,
         budgets::STATEMENTS,
-        budgets::RESERVATION_STATEMENTS,
+        reservations::STATEMENTS,
         deployments::STATEMENTS,
         job_schedules::STATEMENTS,
         api_keys::STATEMENTS,
