@@ -3,8 +3,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use agentkeep_core::{
-    AgentId, Error, FilterOperator, LedgerDimension, LedgerEntry, LedgerStatistics, LedgerStatisticsRequest,
-    ListRequest, Money, MoneyTotal, NewLedgerEntry, NewPrice, SessionId, Timestamp, TokenKind, TokenScope, UserId,
+    AgentId, Direction, Error, FilterOperator, LedgerDimension, LedgerEntry, LedgerStatistics, LedgerStatisticsRequest,
+    ListRequest, Money, MoneyTotal, NewLedgerEntry, NewPrice, NewTenant, SessionId, Timestamp, TokenKind, TokenScope,
+    UserId,
 };
 
 use super::{
@@ -452,6 +453,85 @@ pub async fn token_stats_are_those_of_the_last_days(home: &Home) {
         assert_eq!(told, expected);
         assert_eq!(ledger.token_stats(8).await.expect("statistics")[1].entries, 3);
         ledger.roll_up().await.expect("moved");
+    }
+}
+
+/// Entries of one user or session lie in many hours, and most hours have none of theirs.
+pub async fn entries_of_one_user_or_session_are_listed_by_time(home: &Home) {
+    let (ledger, mut chooser) = (home.tenant.ledger(), Chooser(11));
+    let far = |days: u64| start().plus(Duration::from_secs(days * 86_400));
+    let of_one = |field: &str, number: u128| {
+        ListRequest::new().filter(field, uuid::Uuid::from_u128(number).to_string()).limit(25)
+    };
+    assert!(
+        ledger.list(&of_one("user_id", 1).with_total()).await.expect("a page").items.is_empty(),
+        "no entries at all"
+    );
+    ledger.log_many((0..300).map(|_| chooser.entry()).collect()).await.expect("logged");
+    for days in [60, 0, 90] {
+        let late = NewLedgerEntry { created_at: Some(far(days)), ..chooser.entry() };
+        ledger.log_many(vec![late.clone(), NewLedgerEntry { output: 7, ..late }]).await.expect("logged");
+    }
+    let mut expected = all(&home.tenant).await;
+    for (field, number) in [("user_id", 1), ("user_id", 3), ("session_id", 2), ("session_id", 9)] {
+        let id = Some(uuid::Uuid::from_u128(number));
+        let fits = |entry: &&LedgerEntry| {
+            id == if field == "user_id" { entry.user_id.map(|id| id.0) } else { entry.session_id.map(|id| id.0) }
+        };
+        for order in ["created_at", "id", "total"] {
+            for direction in [Direction::Ascending, Direction::Descending] {
+                expected.sort_by_key(|entry| match order {
+                    "created_at" => (entry.created_at.as_micros(), entry.id),
+                    "total" => (entry.total, entry.id),
+                    _ => (0, entry.id),
+                });
+                if direction == Direction::Descending {
+                    expected.reverse();
+                }
+                let request = of_one(field, number).order_by(order, direction);
+                let listed = all_pages(request.clone(), async |request| ledger.list(&request).await).await;
+                let fitting: Vec<_> = expected.iter().filter(fits).cloned().collect();
+                assert_eq!(listed, fitting, "{field} {number} by {order}");
+                let page = ledger.list(&request.clone().page(2, 5).with_total()).await.expect("a page");
+                assert_eq!(page.total, Some(fitting.len() as u64));
+                assert_eq!(page.items, fitting.iter().skip(5).take(5).cloned().collect::<Vec<_>>());
+                let from = FilterOperator::GreaterOrEqual;
+                let request = request.filter_by("created_at", from, far(20).to_string());
+                let listed = all_pages(request, async |request| ledger.list(&request).await).await;
+                let fitting: Vec<_> = fitting.into_iter().filter(|entry| entry.created_at >= far(20)).collect();
+                assert_eq!(listed, fitting, "{field} {number} by {order} since the 20th day");
+            }
+        }
+    }
+}
+
+/// Whoever logs while the tenant is deleted is told, and what was logged goes with it.
+pub async fn a_tenant_that_is_deleted_while_it_logs_leaves_nothing(home: &Home) {
+    for _ in 0..5 {
+        let new = NewTenant::new(uuid::Uuid::now_v7().to_string());
+        let tenant = home.store.tenant(home.store.tenants().create(new).await.expect("created").id);
+        tenant.ledger().log(entry("p", 1, 1)).await.expect("logged");
+        super::support::race(5, |racer| {
+            let (store, tenant) = (home.store.clone(), tenant.clone());
+            async move {
+                if racer == 0 {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                    store.tenants().delete(tenant.id()).await.expect("deleted");
+                    return;
+                }
+                let batch = || (0..50).map(|number| entry("p", number, racer as i64)).collect();
+                let error = loop {
+                    if let Err(error) = tenant.ledger().log_many(batch()).await {
+                        break error;
+                    }
+                };
+                assert!(matches!(error, Error::MissingReference { .. } | Error::Database { .. }), "{error}");
+            }
+        })
+        .await;
+        for table in ["ledger", "ledger_heads", "ledger_tail", "ledger_series", "ledger_rollups"] {
+            assert_eq!(super::support::rows_of(&home.store, &tenant, table).await, 0, "{table}");
+        }
     }
 }
 

@@ -304,6 +304,8 @@ macro_rules! for_each_case {
                 statistics_stay_exact_while_all_is_moved_at_once,
                 sums_of_money_do_not_overflow,
                 token_stats_are_those_of_the_last_days,
+                entries_of_one_user_or_session_are_listed_by_time,
+                a_tenant_that_is_deleted_while_it_logs_leaves_nothing,
                 a_ledger_goes_with_its_tenant;
             budgets:
                 a_budget_is_created_read_changed_and_deleted,

@@ -9,7 +9,7 @@ use agentkeep_core::{
 
 use super::{
     budgets, ledger_rollups as rollups, ledger_statistics,
-    list::list,
+    list::{ByHour, list_by_hour},
     table::{Field, FieldKind, Record, Table, explain, params},
 };
 use crate::{
@@ -97,33 +97,52 @@ static TABLE: Table = Table {
     references: &[],
 };
 
-// The texts differ by necessity, see BatchSql.
+// The texts differ by necessity, see BatchSql. An unnest for each column gives its rows one by one; one for all of them,
+// behind FROM, would keep the whole batch once more before the first row is written.
 static INSERT: BatchSql = BatchSql::new(
     "INSERT INTO ledger (tenant_id, id, scope, provider, model, input, output, cache_read, cache_write, reasoning, total,
-         cost, agent_id, user_id, session_id, message_id, job_id, reservation_id, request_id, tags, metadata, created_at)
-     SELECT $1, e.id, e.scope, e.provider, e.model, e.input, e.output, e.cache_read, e.cache_write, e.reasoning, e.total,
-         e.cost, e.agent_id, e.user_id, e.session_id, e.message_id, e.job_id, e.reservation_id, e.request_id, e.tags,
-         e.metadata, e.created_at
-     FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::int8[], $7::int8[], $8::int8[], $9::int8[],
-             $10::int8[], $11::int8[], $12::int8[], $13::int8[], $14::uuid[], $15::uuid[], $16::uuid[], $17::uuid[],
-             $18::uuid[], $19::text[], $20::jsonb[], $21::jsonb[], $22::timestamptz[])
-         AS e (id, scope, provider, model, input, output, cache_read, cache_write, reasoning, total, cost, agent_id,
-             user_id, session_id, message_id, job_id, reservation_id, request_id, tags, metadata, created_at)",
+         cost, agent_id, user_id, session_id, tags, metadata, created_at, message_id, job_id, reservation_id, request_id)
+     SELECT $1, unnest($2::uuid[]), unnest($3::text[]), unnest($4::text[]), unnest($5::text[]), unnest($6::int8[]),
+         unnest($7::int8[]), unnest($8::int8[]), unnest($9::int8[]), unnest($10::int8[]), unnest($11::int8[]),
+         unnest($12::int8[]), unnest($13::int8[]), unnest($14::uuid[]), unnest($15::uuid[]), unnest($16::jsonb[]),
+         unnest($17::jsonb[]), unnest($18::timestamptz[]), unnest($19::uuid[]), unnest($20::uuid[]),
+         unnest($21::uuid[]), unnest($22::text[])",
     "INSERT INTO ledger (tenant_id, id, scope, provider, model, input, output, cache_read, cache_write, reasoning, total,
-         cost, agent_id, user_id, session_id, message_id, job_id, reservation_id, request_id, tags, metadata, created_at)
+         cost, agent_id, user_id, session_id, tags, metadata, created_at, message_id, job_id, reservation_id, request_id)
      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)",
+);
+/// The same without the last columns, of which PostgreSQL spends something on every empty one.
+static INSERT_PLAIN: BatchSql = BatchSql::new(
+    "INSERT INTO ledger (tenant_id, id, scope, provider, model, input, output, cache_read, cache_write, reasoning, total,
+         cost, agent_id, user_id, session_id, tags, metadata, created_at)
+     SELECT $1, unnest($2::uuid[]), unnest($3::text[]), unnest($4::text[]), unnest($5::text[]), unnest($6::int8[]),
+         unnest($7::int8[]), unnest($8::int8[]), unnest($9::int8[]), unnest($10::int8[]), unnest($11::int8[]),
+         unnest($12::int8[]), unnest($13::int8[]), unnest($14::uuid[]), unnest($15::uuid[]), unnest($16::jsonb[]),
+         unnest($17::jsonb[]), unnest($18::timestamptz[])",
+    "INSERT INTO ledger (tenant_id, id, scope, provider, model, input, output, cache_read, cache_write, reasoning, total,
+         cost, agent_id, user_id, session_id, tags, metadata, created_at)
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
 );
 static GET: Sql = Sql::both(concat!("SELECT ", columns!(), " FROM ledger WHERE tenant_id = $1 AND id = $2")).short();
 static GET_BY_REQUEST: Sql =
     Sql::both(concat!("SELECT ", columns!(), " FROM ledger WHERE tenant_id = $1 AND request_id = $2")).short();
 
+static ENDS: Sql = Sql::both(
+    "SELECT (SELECT MIN(created_at) FROM ledger WHERE tenant_id = $1),
+         (SELECT MAX(created_at) FROM ledger WHERE tenant_id = $1)",
+)
+.short();
+
+/// What is found hour by hour.
+pub(crate) static BY_HOUR: ByHour = ByHour { fields: &["user_id", "session_id"], ends: &ENDS };
+
 /// Every fixed statement of this file.
 #[cfg(any(test, feature = "conformance"))]
-pub(super) static STATEMENTS: super::Statements = (&TABLE, &[&GET, &GET_BY_REQUEST]);
+pub(super) static STATEMENTS: super::Statements = (&TABLE, &[&GET, &GET_BY_REQUEST, &ENDS]);
 
 /// Every batch of this file.
 #[cfg(any(test, feature = "conformance"))]
-pub(super) static BATCHES: &[&BatchSql] = &[&INSERT];
+pub(super) static BATCHES: &[&BatchSql] = &[&INSERT, &INSERT_PLAIN];
 
 /// Entries whose sums share a row of the tail.
 const ENTRIES_A_BATCH: usize = 1000;
@@ -250,12 +269,14 @@ impl Ledger<'_> {
         let (tenant, now) = (self.0.tenant, self.0.now());
         let write = |executor: Executor| async move {
             rollups::ensure_head(&executor, tenant).await?;
-            executor
-                .batch::<(i64,)>(&INSERT, &params![tenant], entries.iter().map(|entry| row_of(entry)).collect())
-                .await?;
+            // First, since it holds the head: nobody deletes the tenant before its entries are there to go with it.
             for batch in entries.chunks(ENTRIES_A_BATCH) {
                 rollups::add_to_tail(&executor, tenant, batch).await?;
             }
+            let plain = entries.iter().all(|entry| is_plain(entry));
+            let insert = if plain { &INSERT_PLAIN } else { &INSERT };
+            let rows = entries.iter().map(|entry| row_of(entry, plain)).collect();
+            executor.batch::<(i64,)>(insert, &params![tenant], rows).await?;
             // Read behind the write: who makes a budget waits for it, and counts what was logged before.
             budgets::spend(&executor, tenant, entries, now).await
         };
@@ -285,7 +306,7 @@ impl Ledger<'_> {
     /// # Errors
     /// [`Error::Invalid`] for an unknown filter or order, a page of a wrong size, a foreign cursor.
     pub async fn list(&self, request: &ListRequest) -> Result<Page<LedgerEntry>> {
-        list(&self.0.executor, self.0.tenant, request).await
+        list_by_hour(&BY_HOUR, &self.0.executor, self.0.tenant, request).await
     }
 
     /// What was used and spent since so many times 24 hours before now, by scope and provider; empty when nothing
@@ -302,7 +323,7 @@ impl Ledger<'_> {
     /// What was used and spent in a range of time, in groups: exact sums of all entries that were committed before,
     /// ordered by what groups are formed by; empty when there are none. By hour, day, scope, provider, model and agent
     /// it takes milliseconds however many entries there are. Groups by user or session, and those of one user or
-    /// session, are summed from the entries.
+    /// session, are summed from the entries; one user or session is looked for in each hour of the range.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a range that ends before it begins, and for hour together with day.
@@ -336,9 +357,14 @@ impl Ledger<'_> {
     }
 }
 
-/// The columns of a row, in the order of [`INSERT`].
-fn row_of(entry: &LedgerEntry) -> Vec<Value> {
-    params![
+/// Whether an entry is of no message, job, reservation and request.
+fn is_plain(entry: &LedgerEntry) -> bool {
+    entry.message_id.is_none() && entry.job_id.is_none() && entry.reservation_id.is_none() && entry.request_id.is_none()
+}
+
+/// The columns of a row, in the order of [`INSERT`], or of [`INSERT_PLAIN`].
+fn row_of(entry: &LedgerEntry, plain: bool) -> Vec<Value> {
+    let mut row: Vec<Value> = params![
         entry.id,
         entry.scope,
         entry.provider.as_str(),
@@ -353,18 +379,18 @@ fn row_of(entry: &LedgerEntry) -> Vec<Value> {
         entry.agent_id,
         entry.user_id,
         entry.session_id,
-        entry.message_id,
-        entry.job_id,
-        entry.reservation_id,
-        entry.request_id.clone(),
         entry.tags.clone(),
         entry.metadata.clone(),
         entry.created_at,
     ]
-    .into()
+    .into();
+    if !plain {
+        row.extend(params![entry.message_id, entry.job_id, entry.reservation_id, entry.request_id.clone()]);
+    }
+    row
 }
 
-/// The costs of entries by what they settle: for [`budgets::spend`].
+/// Entries by the reservation that they settle.
 pub(super) fn by_reservation<'a>(
     entries: &[&'a LedgerEntry],
 ) -> BTreeMap<agentkeep_core::ReservationId, Vec<&'a LedgerEntry>> {

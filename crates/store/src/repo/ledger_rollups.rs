@@ -5,7 +5,7 @@
 //! lock of the tenant's head. So an entry is in exactly one of the two at any moment, whatever is killed, and a sum
 //! over both is exact. The version of the head tells a reader whether a step came between two of its statements.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use agentkeep_core::{Error, LedgerEntry, Result, TenantId, Timestamp, TokenScope};
 use parking_lot::Mutex;
@@ -215,12 +215,15 @@ static CREATE_SERIES: BatchSql = BatchSql::new(
     "INSERT INTO ledger_series (tenant_id, id, scope, provider, model, agent_id) VALUES ($1, $2, $3, $4, $5, $6)",
 );
 
-// As above.
+// As above. The LIMIT keeps PostgreSQL from a hash join, for which it reads every row that the tenant has: while a
+// ledger fills, what it knows of the table is old.
 static READ: BatchSql = BatchSql::new(
     "SELECT r.hours, r.start, r.block, r.sums
      FROM unnest($2::int8[], $3::int8[], $4::int8[]) AS n (hours, start, block)
-         JOIN ledger_rollups r
-             ON r.tenant_id = $1 AND r.hours = n.hours AND r.start = n.start AND r.block = n.block",
+         CROSS JOIN LATERAL (
+             SELECT hours, start, block, sums FROM ledger_rollups
+             WHERE tenant_id = $1 AND hours = n.hours AND start = n.start AND block = n.block LIMIT 1
+         ) r",
     "SELECT hours, start, block, sums FROM ledger_rollups
      WHERE tenant_id = $1 AND hours = $2 AND start = $3 AND block = $4",
 );
@@ -435,27 +438,28 @@ pub(super) const fn block_of(id: i64) -> (i64, usize) {
 
 /// Adds sums by hour and series to the roll-ups of every level. The head is locked.
 async fn add(executor: &Executor, tenant: TenantId, sums: &HashMap<(i64, i64), Sums>) -> Result<()> {
-    // Ordered, so that every level is written from its beginning to its end.
-    let mut rows: BTreeMap<Place, Vec<(usize, &Sums)>> = BTreeMap::new();
+    let mut parts: Vec<(Place, usize, &Sums)> = Vec::with_capacity(sums.len() * 3);
     for ((hour, id), sums) in sums {
         let (block, place) = block_of(*id);
-        for level in [HOURS, DAYS, WEEKS] {
-            rows.entry((level.hours, level.start(*hour), block)).or_default().push((place, sums));
-        }
+        parts.extend([HOURS, DAYS, WEEKS].map(|level| ((level.hours, level.start(*hour), block), place, sums)));
     }
-    let rows: Vec<(Place, Vec<(usize, &Sums)>)> = rows.into_iter().collect();
+    // Ordered, so that every level is written from its beginning to its end.
+    parts.sort_unstable_by_key(|(place, ..)| *place);
+    let rows: Vec<&[(Place, usize, &Sums)]> = parts.chunk_by(|(one, ..), (next, ..)| one == next).collect();
     for rows in rows.chunks(ROWS_AT_ONCE) {
-        let keys = rows.iter().map(|((hours, start, block), _)| params![*hours, *start, *block].to_vec()).collect();
+        let places = rows.iter().filter_map(|parts| parts.first()).map(|(place, ..)| *place);
+        let keys = places.map(|(hours, start, block)| params![hours, start, block].to_vec()).collect();
         let found: Vec<(i64, i64, i64, Vec<u8>)> = executor.batch(&READ, &params![tenant], keys).await?;
         let found: HashMap<Place, Vec<u8>> =
             found.into_iter().map(|(hours, start, block, sums)| ((hours, start, block), sums)).collect();
         let mut written = Vec::with_capacity(rows.len());
-        for (place, more) in rows {
+        for parts in rows {
+            let Some((place, ..)) = parts.first() else { continue };
             let mut sums = [Sums::default(); BLOCK];
             if let Some(packed) = found.get(place) {
                 unpack(packed, |index, held| sums[index].add(held, 1))?;
             }
-            for (index, more) in more {
+            for (_, index, more) in *parts {
                 sums[*index].add(more, 1)?;
             }
             let (hours, start, block) = *place;

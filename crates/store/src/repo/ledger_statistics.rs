@@ -8,8 +8,10 @@ use agentkeep_core::{
 };
 
 use super::{
+    ledger::BY_HOUR,
     ledger_rollups::{self as rollups, DAYS, HOUR, HOURS, Level, RAW_SUMS, Range, Series, WEEKS, hour_time},
     ledger_sums::{BLOCK, Sums, unpack},
+    list::{Hours, IN_HOURS, from_hours, hour_of},
     table::params,
 };
 use crate::{
@@ -384,7 +386,7 @@ impl FromRow for Entries {
 
 /// Statistics from the entries themselves: roll-ups know neither users nor sessions.
 async fn of_entries(store: &TenantStore, request: &LedgerStatisticsRequest) -> Result<Vec<LedgerStatistics>> {
-    let (sql, params) = select_entries(&store.executor, store.tenant.into(), request);
+    let (sql, params) = select_entries(&store.executor, store.tenant.into(), request, of_one(store, request).await?);
     let mut groups = Groups { request, sums: BTreeMap::new() };
     for row in store.executor.fetch_all::<Entries>(&sql, &params).await? {
         let (scope, provider, model, agent) = row.series;
@@ -395,8 +397,27 @@ async fn of_entries(store: &TenantStore, request: &LedgerStatisticsRequest) -> R
     Ok(groups.finish())
 }
 
+/// The hours in which the entries of one user or session are looked for.
+async fn of_one(store: &TenantStore, request: &LedgerStatisticsRequest) -> Result<Option<Hours>> {
+    if request.user_id.is_none() && request.session_id.is_none() {
+        return Ok(None);
+    }
+    let hours = BY_HOUR.hours(&store.executor, store.tenant).await?;
+    Ok(hours.map(|(first, last)| {
+        (
+            request.from.map_or(first, |from| hour_of(from).max(first)),
+            request.to.map_or(last, |to| hour_of(to).min(last)),
+        )
+    }))
+}
+
 /// The statement that groups entries.
-fn select_entries(executor: &Executor, tenant: Value, request: &LedgerStatisticsRequest) -> (Sql, Vec<Value>) {
+fn select_entries(
+    executor: &Executor,
+    tenant: Value,
+    request: &LedgerStatisticsRequest,
+    hours: Option<Hours>,
+) -> (Sql, Vec<Value>) {
     let hour = executor.dialect().hours_since_1970("created_at");
     let time = if request.has(LedgerDimension::Hour) {
         Some(hour)
@@ -427,7 +448,12 @@ fn select_entries(executor: &Executor, tenant: Value, request: &LedgerStatistics
         asked.iter().enumerate().filter(|(_, asked)| **asked).map(|(index, _)| (index + 1).to_string()).collect();
     let group = if places.is_empty() { String::new() } else { format!(" GROUP BY {}", places.join(", ")) };
     let mut params = vec![tenant];
-    let mut conditions = String::new();
+    let (mut from, mut conditions) = ("ledger".to_owned(), String::new());
+    if let Some((first, last)) = hours {
+        from = from_hours(&from, params.len() + 1);
+        params.extend(params![first, last]);
+        conditions.push_str(&format!(" AND {IN_HOURS}"));
+    }
     let mut condition = |comparison: &str, value: Option<Value>| {
         if let Some(value) = value {
             params.push(value);
@@ -444,7 +470,7 @@ fn select_entries(executor: &Executor, tenant: Value, request: &LedgerStatistics
     condition("session_id =", request.session_id.map(Value::from));
     // Without a group there is one row even of no entries: it has none, and no sums.
     let text = format!(
-        "SELECT {}, {RAW_SUMS} FROM ledger WHERE tenant_id = $1{conditions}{group} HAVING COUNT(*) > 0",
+        "SELECT {}, {RAW_SUMS} FROM {from} WHERE tenant_id = $1{conditions}{group} HAVING COUNT(*) > 0",
         columns.join(", ")
     );
     (Sql::assembled(text), params)

@@ -28,7 +28,18 @@ impl<T: Record> FromRow for Listed<T> {
 
 /// One page of the entities of a tenant.
 pub(crate) async fn list<T: Record>(executor: &Executor, tenant: TenantId, request: &ListRequest) -> Result<Page<T>> {
-    list_of(T::TABLE, executor, tenant, request, None).await
+    list_of(T::TABLE, executor, tenant, request, None, None).await
+}
+
+/// As [`list`], of a table that is indexed by fields of `by_hour` behind the hour.
+pub(crate) async fn list_by_hour<T: Record>(
+    by_hour: &ByHour,
+    executor: &Executor,
+    tenant: TenantId,
+    request: &ListRequest,
+) -> Result<Page<T>> {
+    let hours = if by_hour.serves(request) { by_hour.hours(executor, tenant).await? } else { None };
+    list_of(T::TABLE, executor, tenant, request, None, hours.map(|hours| wanted(request, hours))).await
 }
 
 /// As [`list`], from another view of the entity's table.
@@ -38,7 +49,7 @@ pub(crate) async fn list_from<T: Record>(
     tenant: TenantId,
     request: &ListRequest,
 ) -> Result<Page<T>> {
-    list_of(table, executor, tenant, request, None).await
+    list_of(table, executor, tenant, request, None, None).await
 }
 
 /// As [`list`], of those only for which the condition holds. Its value may differ from page to page.
@@ -48,7 +59,7 @@ pub(crate) async fn list_where<T: Record>(
     tenant: TenantId,
     request: &ListRequest,
 ) -> Result<Page<T>> {
-    list_of(T::TABLE, executor, tenant, request, Some(condition)).await
+    list_of(T::TABLE, executor, tenant, request, Some(condition), None).await
 }
 
 /// A condition beside the filters: its text, and the value of `$2` in it.
@@ -60,6 +71,7 @@ async fn list_of<T: Record>(
     tenant: TenantId,
     request: &ListRequest,
     condition: Option<Condition>,
+    hours: Option<Hours>,
 ) -> Result<Page<T>> {
     request.check()?;
     let query = Query::new(executor.dialect(), table, tenant, request, condition)?;
@@ -68,8 +80,15 @@ async fn list_of<T: Record>(
         (None, Some(id)) => Some(query.place_of(executor, id).await?),
         (None, None) => None,
     };
-    let (sql, params) = query.page(request, begin);
-    let mut rows: Vec<Listed<T>> = executor.fetch_all(&sql, &params).await?;
+    let mut rows: Vec<Listed<T>> = Vec::new();
+    let wanted = request.limit as usize + 1;
+    for window in query.windows(request, begin.as_ref(), hours) {
+        let (sql, params) = query.page(request, begin.as_ref(), window, wanted - rows.len());
+        rows.extend(executor.fetch_all(&sql, &params).await?);
+        if rows.len() >= wanted {
+            break;
+        }
+    }
     let more = rows.len() > request.limit as usize;
     rows.truncate(request.limit as usize);
     let next = match rows.last() {
@@ -77,13 +96,78 @@ async fn list_of<T: Record>(
         _ => None,
     };
     let total = if request.with_total {
-        let (sql, params) = query.count();
+        let (sql, params) = query.count(hours);
         Some(executor.fetch_one::<(i64,)>(&sql, &params).await?.0.max(0).unsigned_abs())
     } else {
         None
     };
     Ok(Page { items: rows.into_iter().map(|row| row.item).collect(), next, total })
 }
+
+/// Hours since 1970, from one to another that is among them.
+pub(crate) type Hours = (i64, i64);
+
+/// An index by the hour and then by a field, as writers like it: what comes at about the same time lies together. It
+/// finds the rows of one value of the field in a few microseconds for each hour, so readers go from hour to hour.
+pub(crate) struct ByHour {
+    pub fields: &'static [&'static str],
+    /// Reads the times of the first row and of the last one.
+    pub ends: &'static Sql,
+}
+
+impl ByHour {
+    /// Whether the rows of one value of a field are asked for.
+    fn serves(&self, request: &ListRequest) -> bool {
+        request.filters.iter().any(|filter| {
+            let is_value = filter.operator == FilterOperator::Equal && !filter.value.is_null();
+            is_value && self.fields.contains(&filter.field.as_str())
+        })
+    }
+
+    /// The hours that have rows at all; `None` when there are no rows.
+    pub(crate) async fn hours(&self, executor: &Executor, tenant: TenantId) -> Result<Option<Hours>> {
+        let ends: (Option<Timestamp>, Option<Timestamp>) = executor.fetch_one(self.ends, &[tenant.into()]).await?;
+        Ok(ends.0.zip(ends.1).map(|(first, last)| (hour_of(first), hour_of(last))))
+    }
+}
+
+/// What filters by time leave of some hours.
+fn wanted(request: &ListRequest, (mut first, mut last): Hours) -> Hours {
+    for filter in request.filters.iter().filter(|filter| filter.field == "created_at") {
+        // A value that is no time is refused where the filters are read.
+        let Some(Ok(time)) = filter.value.as_str().map(str::parse) else { continue };
+        match filter.operator {
+            FilterOperator::Greater | FilterOperator::GreaterOrEqual => first = first.max(hour_of(time)),
+            FilterOperator::Less | FilterOperator::LessOrEqual => last = last.min(hour_of(time)),
+            FilterOperator::Equal | FilterOperator::NotEqual | FilterOperator::Like => {}
+        }
+    }
+    (first, last)
+}
+
+/// The hour of a time, counted from 1970.
+pub(crate) fn hour_of(time: Timestamp) -> i64 {
+    time.as_micros() / MICROS_OF_AN_HOUR
+}
+
+const MICROS_OF_AN_HOUR: i64 = 3_600_000_000;
+
+/// A table hour by hour: what stands behind FROM. Every engine takes the hours first, whatever it knows of the table.
+/// Their numbers are the parameters `first` and the one behind.
+pub(crate) fn from_hours(table: &str, first: usize) -> String {
+    format!(
+        "(WITH RECURSIVE hours (each_hour) AS (SELECT CAST(${first} AS int4) UNION ALL SELECT each_hour + 1 FROM hours
+         WHERE each_hour < ${}) SELECT each_hour FROM hours) h CROSS JOIN {table}",
+        first + 1
+    )
+}
+
+/// What belongs to [`from_hours`] behind WHERE.
+pub(crate) const IN_HOURS: &str = "hour = each_hour";
+
+/// Hours of the first window of a list; each one behind is so many times as large.
+const FIRST_WINDOW: i64 = 64;
+const WINDOWS_GROW: i64 = 4;
 
 /// A list before its page is known.
 struct Query<'a> {
@@ -196,22 +280,73 @@ impl<'a> Query<'a> {
         self.dialect.json_equals(field.column, &keys, &filter.value, &mut self.params)
     }
 
-    /// The page that begins behind a place, or at the start.
-    fn page(&self, request: &ListRequest, begin: Option<[Value; 2]>) -> (Sql, Vec<Value>) {
-        let Table { from, columns, key, .. } = self.table;
+    /// The parts in which a list is read, one behind the other until the page is full. In the order of time these are
+    /// windows that grow: who asks for a page of what is always there shall not look through all hours, and who asks
+    /// for something rare shall not have a statement for each.
+    fn windows(&self, request: &ListRequest, begin: Option<&[Value; 2]>, hours: Option<Hours>) -> Vec<Option<Hours>> {
+        let Some((mut first, mut last)) = hours else { return vec![None] };
+        if self.order.name != "created_at" || request.offset.is_some() {
+            return vec![hours];
+        }
+        let ascending = matches!(self.direction, Direction::Ascending);
+        let hour = match begin {
+            Some([Value::Time(time), _]) => Some(hour_of(*time)),
+            Some([Value::I64(micros), _]) => Some(micros / MICROS_OF_AN_HOUR),
+            _ => None,
+        };
+        match hour {
+            Some(hour) if ascending => first = first.max(hour),
+            Some(hour) => last = last.min(hour),
+            None => {}
+        }
+        let (mut windows, mut width) = (Vec::new(), FIRST_WINDOW);
+        while first <= last {
+            let window =
+                if ascending { (first, last.min(first + width - 1)) } else { (first.max(last - width + 1), last) };
+            if ascending {
+                first = window.1 + 1
+            } else {
+                last = window.0 - 1
+            }
+            windows.push(Some(window));
+            width *= WINDOWS_GROW;
+        }
+        windows
+    }
+
+    /// What stands behind FROM and WHERE, of some hours if there are any.
+    fn source(&self, hours: Option<Hours>) -> (String, String, Vec<Value>) {
+        let (mut from, mut conditions, mut params) =
+            (self.table.from.to_owned(), self.conditions.clone(), self.params.clone());
+        if let Some((first, last)) = hours {
+            from = from_hours(&from, params.len() + 1);
+            params.extend([Value::I64(first), Value::I64(last)]);
+            conditions.push_str(&format!(" AND {IN_HOURS}"));
+        }
+        (from, conditions, params)
+    }
+
+    /// A page of at most so many rows that begins behind a place, or at the start.
+    fn page(
+        &self,
+        request: &ListRequest,
+        begin: Option<&[Value; 2]>,
+        hours: Option<Hours>,
+        rows: usize,
+    ) -> (Sql, Vec<Value>) {
+        let Table { columns, key, .. } = self.table;
         let order = self.order.column;
         let (word, sign) = match self.direction {
             Direction::Ascending => ("ASC", ">"),
             Direction::Descending => ("DESC", "<"),
         };
-        let mut params = self.params.clone();
-        let mut conditions = self.conditions.clone();
+        let (from, mut conditions, mut params) = self.source(hours);
         if let Some(begin) = begin {
             let first = params.len() + 1;
-            params.extend(begin);
+            params.extend(begin.iter().cloned());
             conditions.push_str(&format!(" AND ({order}, {key}) {sign} (${first}, ${})", first + 1));
         }
-        params.push(Value::I64(i64::from(request.limit) + 1));
+        params.push(Value::I64(i64::try_from(rows).unwrap_or(i64::MAX)));
         let mut text = format!(
             "SELECT {columns}, {order}, {key} FROM {from} WHERE {conditions} ORDER BY {order} {word}, {key} {word} LIMIT ${}",
             params.len()
@@ -244,9 +379,9 @@ impl<'a> Query<'a> {
         Sql::assembled(format!("SELECT {}, {key} FROM {from} WHERE {tenant} AND {key} = $2", self.order.column))
     }
 
-    fn count(&self) -> (Sql, Vec<Value>) {
-        let text = format!("SELECT count(*) FROM {} WHERE {}", self.table.from, self.conditions);
-        (Sql::assembled(text), self.params.clone())
+    fn count(&self, hours: Option<Hours>) -> (Sql, Vec<Value>) {
+        let (from, conditions, params) = self.source(hours);
+        (Sql::assembled(format!("SELECT count(*) FROM {from} WHERE {conditions}")), params)
     }
 
     fn cursor(&self, place: &[Value; 2]) -> Result<Cursor> {
@@ -386,7 +521,7 @@ fn fingerprint(table: &Table, tenant: TenantId, request: &ListRequest, order: &s
 /// Every statement that lists of this table can assemble, one filter at a time: for the test that prepares
 /// them all.
 #[cfg(any(test, feature = "conformance"))]
-pub(crate) fn statements(dialect: Dialect, table: &'static Table) -> Result<Vec<Sql>> {
+pub(crate) fn statements(dialect: Dialect, table: &'static Table, by_hour: Option<&ByHour>) -> Result<Vec<Sql>> {
     let tenant = TenantId::DEFAULT;
     let sample = |kind| match kind {
         FieldKind::Uuid => JsonValue::from(uuid::Uuid::nil().to_string()),
@@ -410,15 +545,17 @@ pub(crate) fn statements(dialect: Dialect, table: &'static Table) -> Result<Vec<
     let mut statements = Vec::new();
     for request in requests {
         let query = Query::new(dialect, table, tenant, &request, None)?;
-        statements.push(query.page(&request, None).0);
-        statements.push(query.count().0);
+        let hours = by_hour.filter(|by_hour| by_hour.serves(&request)).map(|_| (0, 1));
+        let rows = request.limit as usize + 1;
+        statements.push(query.page(&request, None, hours, rows).0);
+        statements.push(query.count(hours).0);
         statements.push(query.place());
         if request.offset.is_none() {
             let kind = if has_number_as_key(table) { FieldKind::Int } else { FieldKind::Uuid };
             let key = convert(&Field::new("id", kind), &sample(kind))?;
             let place = [convert(query.order, &sample(query.order.kind))?, key];
             let begin = query.read(&query.cursor(&place)?)?;
-            statements.push(query.page(&request, Some(begin)).0);
+            statements.push(query.page(&request, Some(&begin), hours, rows).0);
         }
     }
     Ok(statements)

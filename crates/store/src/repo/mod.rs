@@ -28,6 +28,7 @@ mod metrics;
 mod preferences;
 mod prices;
 mod prompts;
+mod reservations;
 mod routing_decisions;
 mod runs;
 mod session_events;
@@ -185,7 +186,7 @@ pub(crate) fn statements() -> Vec<Statements> {
         prices::STATEMENTS,
         ledger::STATEMENTS,
         budgets::STATEMENTS,
-        budgets::RESERVATION_STATEMENTS,
+        reservations::STATEMENTS,
         deployments::STATEMENTS,
         job_schedules::STATEMENTS,
         api_keys::STATEMENTS,
@@ -218,8 +219,14 @@ pub(crate) fn batches() -> Vec<&'static crate::engine::BatchSql> {
     jobs::statements().1.into_iter().chain(files.concat()).collect()
 }
 
+/// Every statement that lists of a table can assemble.
 #[cfg(any(test, feature = "conformance"))]
-pub(crate) use list::statements as list_statements;
+pub(crate) fn list_statements(
+    dialect: crate::engine::Dialect,
+    table: &'static table::Table,
+) -> agentkeep_core::Result<Vec<crate::engine::Sql>> {
+    list::statements(dialect, table, (table.name == "ledger").then_some(&ledger::BY_HOUR))
+}
 
 impl Store {
     /// Tenants.

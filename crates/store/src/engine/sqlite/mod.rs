@@ -8,6 +8,7 @@ mod checkpoint;
 mod codec;
 mod connection;
 mod keeper;
+mod log_watch;
 mod reader;
 mod tx;
 mod watch;

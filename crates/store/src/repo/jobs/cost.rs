@@ -14,7 +14,8 @@ use uuid::Uuid;
 
 use super::{
     super::{
-        budgets::{EndOfReservation, Payer, Rooms, end_in, lock_for, reserve_in},
+        budgets::{Payer, Rooms, lock_for},
+        reservations::{EndOfReservation, end_in, reserve_in},
         table::params,
     },
     Claimed, Jobs, Scope,
