@@ -13,9 +13,9 @@ use uuid::Uuid;
 use super::{super::table::params, Claimed, Jobs, Scope};
 use crate::engine::{BatchSql, Executor, Last, Sql, Then, Value};
 
-/// Rows are parts of the list of what is ready, in order: each from a rank and a time on, to another rank. They leave
-/// out what was seen and is gone: PostgreSQL keeps deleted rows for as long as any snapshot might see them, and would
-/// read all of them again with each claim.
+/// Rows are parts of the list of what is ready, in order: each from a place on, to another rank. They leave out what
+/// was seen and is gone: PostgreSQL keeps deleted rows for as long as any snapshot might see them, and would read all
+/// of them again with each claim.
 ///
 /// Parameters: `$1` tenant, `$2` queue, `$3` the claim's id, `$4` how many, `$5` now, `$6` worker, `$7` whether the
 /// queue's limit was looked at already.
@@ -23,11 +23,12 @@ static CLAIM: BatchSql = BatchSql::with(
     "WITH taken AS (
          DELETE FROM job_ready q WHERE q.tenant_id = $1 AND q.ctid = ANY(ARRAY(
              SELECT p.ctid
-             FROM unnest($8::int8[], $9::timestamptz[], $10::int8[]) AS r (low_rank, low_at, high_rank)
+             FROM unnest($8::int8[], $9::timestamptz[], $10::uuid[], $11::int8[])
+                 AS r (low_rank, low_at, low_job, high_rank)
              CROSS JOIN LATERAL (
                  SELECT l.ctid FROM job_ready l
-                 WHERE l.tenant_id = $1 AND l.queue = $2 AND (l.rank, l.ready_at) >= (r.low_rank, r.low_at)
-                     AND l.rank < r.high_rank
+                 WHERE l.tenant_id = $1 AND l.queue = $2
+                     AND (l.rank, l.ready_at, l.job_id) >= (r.low_rank, r.low_at, r.low_job) AND l.rank < r.high_rank
                  ORDER BY l.rank, l.ready_at, l.job_id LIMIT $4 FOR UPDATE SKIP LOCKED
              ) p
              WHERE $7 OR NOT EXISTS (
@@ -54,15 +55,15 @@ static CLAIM: BatchSql = BatchSql::with(
          j.ready_at, r.rank, r.ready_at, r.job_id
      FROM job_ready r
      LEFT JOIN jobs j ON j.tenant_id = $1 AND j.id = r.job_id AND j.status = 'queued' AND j.ready_at = r.ready_at
-     WHERE r.tenant_id = $1 AND r.queue = $2 AND (r.rank, r.ready_at) >= ($8, $9) AND r.rank < $10
+     WHERE r.tenant_id = $1 AND r.queue = $2 AND (r.rank, r.ready_at, r.job_id) >= ($8, $9, $10) AND r.rank < $11
          AND ($7 OR NOT EXISTS (
              SELECT 1 FROM job_queues c
              WHERE c.tenant_id = $1 AND c.name = $2 AND (c.paused OR c.concurrency IS NOT NULL)
          ))
      ORDER BY r.rank, r.ready_at, r.job_id LIMIT $4",
     Then::TakeThrough(Sql::both(
-        "DELETE FROM job_ready WHERE tenant_id = $1 AND queue = $2 AND (rank, ready_at) >= ($8, $9)
-             AND (rank, ready_at, job_id) <= ($11, $12, $13)",
+        "DELETE FROM job_ready WHERE tenant_id = $1 AND queue = $2 AND (rank, ready_at, job_id) >= ($8, $9, $10)
+             AND (rank, ready_at, job_id) <= ($12, $13, $14)",
     )),
     [
         Some(
@@ -121,9 +122,14 @@ pub(crate) struct Marks {
     gates: Mutex<HashMap<TenantId, JobId>>,
 }
 
+/// A place in the list among jobs of one priority. Jobs that were enqueued together share their time.
+type Place = (Timestamp, JobId);
+
+const FIRST: Place = (Timestamp::MIN, JobId(Uuid::nil()));
+
 #[derive(Debug, Default)]
 struct QueueMarks {
-    ranks: BTreeMap<i32, Timestamp>,
+    ranks: BTreeMap<i32, Place>,
     /// When the whole may be looked through again.
     next_look: Option<Instant>,
     /// The looks that are under way.
@@ -151,7 +157,7 @@ struct Parts {
 
 impl Marks {
     fn parts(&self, tenant: TenantId, queue: &str, whole: bool) -> Parts {
-        let part = |low: i64, at: Timestamp, high: i64| params![low, at, high].to_vec();
+        let part = |low: i64, (at, job): Place, high: i64| params![low, at, job, high].to_vec();
         let (first, last) = (i64::from(i32::MIN), i64::from(i32::MAX) + 1);
         let mut all = self.queues.lock();
         let marks = all.entry((tenant, queue.to_owned())).or_default();
@@ -160,10 +166,10 @@ impl Marks {
         marks.looks.push(Arc::downgrade(&look));
         let is_due = || marks.next_look.is_none_or(|next| Instant::now() >= next);
         if marks.ranks.is_empty() || whole && is_due() {
-            return Parts { rows: vec![part(first, Timestamp::MIN, last)], whole: true, look };
+            return Parts { rows: vec![part(first, FIRST, last)], whole: true, look };
         }
         let mut rows = Vec::with_capacity(marks.ranks.len() + 1);
-        let mut low = (first, Timestamp::MIN);
+        let mut low = (first, FIRST);
         for (rank, at) in &marks.ranks {
             rows.push(part(low.0, low.1, i64::from(*rank)));
             low = (i64::from(*rank), *at);
@@ -200,19 +206,20 @@ impl Marks {
             let mut seen = look.0.lock();
             *seen = ready_at.min(*seen);
         }
+        let behind = (ready_at, JobId(Uuid::nil()));
         for mark in marks.ranks.values_mut() {
-            *mark = ready_at.min(*mark);
+            *mark = behind.min(*mark);
         }
     }
 
-    /// A look is over; `found` are the ranks of what was claimed and since when it was ready.
+    /// A look is over; `found` are the ranks and places of what was claimed.
     fn looked(
         &self,
         tenant: TenantId,
         queue: &str,
         parts: &Parts,
         took: Duration,
-        found: impl Iterator<Item = (i32, Timestamp)>,
+        found: impl Iterator<Item = (i32, Place)>,
     ) {
         let mut all = self.queues.lock();
         let marks = all.entry((tenant, queue.to_owned())).or_default();
@@ -221,9 +228,9 @@ impl Marks {
             marks.next_look = Some(Instant::now() + pause);
             marks.ranks.clear();
         }
-        let most = *parts.look.0.lock();
-        for (rank, ready_at) in found {
-            let at = ready_at.min(most);
+        let most = (*parts.look.0.lock(), JobId(Uuid::nil()));
+        for (rank, place) in found {
+            let at = place.min(most);
             let mark = marks.ranks.entry(rank).or_insert(at);
             *mark = at.max(*mark);
         }
@@ -305,7 +312,7 @@ impl Jobs<'_> {
         let started = Instant::now();
         let jobs: Vec<Claimed> = executor.batch(&CLAIM, &fixed, std::mem::take(&mut parts.rows)).await?;
         if executor.keeps_deleted_rows() {
-            let found = jobs.iter().map(|claimed| (-claimed.job.priority, claimed.ready_at));
+            let found = jobs.iter().map(|claimed| (-claimed.job.priority, (claimed.ready_at, claimed.job.id)));
             marks.looked(tenant, queue, &parts, started.elapsed(), found);
         }
         Ok(jobs)
@@ -395,17 +402,20 @@ mod tests {
     use super::*;
 
     const TENANT: TenantId = TenantId(1);
+    /// The job that was claimed last.
+    const LAST: JobId = JobId(Uuid::from_u128(7));
+    const NONE: JobId = JobId(Uuid::nil());
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_micros(second * 1_000_000).expect("a time")
     }
 
     fn claimed(marks: &Marks, parts: &Parts, second: i64) {
-        marks.looked(TENANT, "q", parts, Duration::from_secs(1), std::iter::once((0, at(second))));
+        marks.looked(TENANT, "q", parts, Duration::from_secs(1), std::iter::once((0, (at(second), LAST))));
     }
 
-    /// From when on a claim looks; `None` for the whole.
-    fn looks_from(marks: &Marks) -> Option<Timestamp> {
+    /// Where a claim begins to look; `None` for the whole.
+    fn looks_from(marks: &Marks) -> Option<Place> {
         let parts = marks.parts(TENANT, "q", false);
         (!parts.whole).then(|| marks.queues.lock()[&(TENANT, "q".to_owned())].ranks[&0])
     }
@@ -415,9 +425,9 @@ mod tests {
         let marks = Marks::default();
         assert_eq!(looks_from(&marks), None);
         claimed(&marks, &marks.parts(TENANT, "q", true), 10);
-        assert_eq!(looks_from(&marks), Some(at(10)));
+        assert_eq!(looks_from(&marks), Some((at(10), LAST)));
         claimed(&marks, &marks.parts(TENANT, "q", false), 20);
-        assert_eq!(looks_from(&marks), Some(at(20)));
+        assert_eq!(looks_from(&marks), Some((at(20), LAST)));
         assert!(!marks.parts(TENANT, "q", true).whole, "the whole is looked through seldom");
     }
 
@@ -426,13 +436,13 @@ mod tests {
         let marks = Marks::default();
         claimed(&marks, &marks.parts(TENANT, "q", true), 10);
         marks.take_back(TENANT, "q", at(4));
-        assert_eq!(looks_from(&marks), Some(at(4)));
+        assert_eq!(looks_from(&marks), Some((at(4), NONE)));
         // Committed while somebody looks who may not see it.
         let under_way = marks.parts(TENANT, "q", false);
         marks.take_back(TENANT, "q", at(3));
         claimed(&marks, &under_way, 30);
-        assert_eq!(looks_from(&marks), Some(at(3)));
+        assert_eq!(looks_from(&marks), Some((at(3), NONE)));
         claimed(&marks, &marks.parts(TENANT, "q", false), 30);
-        assert_eq!(looks_from(&marks), Some(at(30)));
+        assert_eq!(looks_from(&marks), Some((at(30), LAST)));
     }
 }
