@@ -73,6 +73,11 @@ impl Metrics {
     fn gauge(&self, name: &'static str, labels: Vec<Label>, value: f64) {
         self.recorder.register_gauge(&Key::from_parts(name, labels), &HTTP).set(value);
     }
+
+    /// Sets a figure that only grows, and is counted elsewhere.
+    fn counter(&self, name: &'static str, value: u64) {
+        self.recorder.register_counter(&Key::from_name(name), &HTTP).absolute(value);
+    }
 }
 
 /// A method as a label: whoever calls with one of their own makes no new figure.
@@ -109,6 +114,7 @@ pub(crate) async fn show(State(app): State<App>, headers: axum::http::HeaderMap)
         ] {
             metrics.gauge(name, Vec::new(), figure(value as u64));
         }
+        metrics.counter("agentkeep_slow_statements_total", store.slow_statements());
         let (entries, bytes) = app.kept.size();
         metrics.gauge("agentkeep_cache_entries", Vec::new(), figure(entries));
         metrics.gauge("agentkeep_cache_bytes", Vec::new(), figure(bytes));

@@ -14,6 +14,7 @@ on_each_engine! {
     a_repeated_post_gets_the_first_answer,
     bad_input_is_refused_with_its_field,
     answers_are_compressed_for_who_takes_it,
+    figures_are_told_to_prometheus,
 }
 
 /// The life of a resource.
@@ -164,5 +165,27 @@ async fn answers_are_compressed_for_who_takes_it(place: &Place) {
             assert!(told.bytes().await.expect("a body").starts_with(first_bytes), "{path} {encoding}");
         }
     }
+    service.stop().await;
+}
+
+async fn figures_are_told_to_prometheus(place: &Place) {
+    let service = serve(place).await;
+    service.get("users").await.json(200);
+    let figures = service.get("//metrics").await;
+    assert_eq!(figures.status, 200);
+    assert!(figures.header("content-type").starts_with("text/plain"), "{}", figures.header("content-type"));
+    let label = "method=\"GET\",route=\"/api/v1/users\",status=\"200\"";
+    for name in [
+        &format!("http_request_duration_seconds_count{{{label}}} 1"),
+        "agentkeep_pool_size ",
+        "agentkeep_queued_writes ",
+        "agentkeep_slow_statements_total ",
+        "agentkeep_cache_bytes ",
+        "agentkeep_jobs{status=\"queued\"} 0",
+    ] {
+        assert!(figures.text.lines().any(|line| line.starts_with(name)), "{name}: {}", figures.text);
+    }
+    let nobody = service.client.get(service.url("//metrics"));
+    assert_eq!(answer(nobody).await.status, 401);
     service.stop().await;
 }

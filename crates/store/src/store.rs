@@ -133,6 +133,12 @@ impl Store {
         self.engine.gauges()
     }
 
+    /// How many statements took [`Config::slow_statement`] or longer since the store was opened; each is in the log.
+    #[must_use]
+    pub fn slow_statements(&self) -> u64 {
+        self.engine.slow_statements()
+    }
+
     /// Runs a statement of the caller's as its own transaction; how many rows it changed. Parameters are
     /// `$1`, `$2` … on both engines, always bound.
     ///

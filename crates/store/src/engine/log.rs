@@ -1,21 +1,33 @@
 //! The statement log: what ran, how long it took, how many rows; never a parameter.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use agentkeep_core::Result;
 
 use super::Config;
 
-/// Which statements are logged.
-#[derive(Debug, Clone, Copy)]
+/// Which statements are logged. Clones count together.
+#[derive(Debug, Clone)]
 pub(crate) struct StatementLog {
     all: bool,
     slow: Duration,
+    slow_statements: Arc<AtomicU64>,
 }
 
 impl StatementLog {
     pub(crate) fn new(config: &Config) -> Self {
-        Self { all: config.log_sql, slow: config.slow_statement }
+        Self { all: config.log_sql, slow: config.slow_statement, slow_statements: Arc::default() }
+    }
+
+    /// How many slow statements there were.
+    pub(crate) fn slow_statements(&self) -> u64 {
+        self.slow_statements.load(Ordering::Relaxed)
     }
 
     /// Logs a statement that started at `started` and gave `result` rows.
@@ -24,6 +36,9 @@ impl StatementLog {
         let slow = took >= self.slow;
         if !self.all && !slow {
             return;
+        }
+        if slow {
+            self.slow_statements.fetch_add(1, Ordering::Relaxed);
         }
         let milliseconds = took.as_secs_f64() * 1e3;
         let statement = one_line(text);
@@ -68,6 +83,19 @@ fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn slow_statements_are_counted_by_all_clones() {
+        let mut config = Config::new("sqlite::memory:");
+        config.slow_statement = Duration::from_millis(50);
+        let (log, started) = (StatementLog::new(&config), Instant::now());
+        log.record(started, "SELECT 1", Ok(1));
+        assert_eq!(log.slow_statements(), 0);
+        let long_ago = started - Duration::from_millis(50);
+        log.clone().record(long_ago, "SELECT 1", Ok(1));
+        log.record(long_ago, "SELECT 1", Err(&agentkeep_core::Error::database("none")));
+        assert_eq!(log.slow_statements(), 2);
+    }
 
     #[test]
     fn literals_do_not_reach_the_log() {

@@ -175,6 +175,14 @@ impl Engine {
         }
     }
 
+    /// How many statements were slow since it was opened.
+    pub(crate) fn slow_statements(&self) -> u64 {
+        match self {
+            Self::Postgres(engine) => engine.slow_statements(),
+            Self::Sqlite(engine) => engine.slow_statements(),
+        }
+    }
+
     /// From here on `heard` is called when other processes may have written something. A hint: words may get lost,
     /// which is told as [`News::Unknown`] where it is noticed. Ends when `heard` says that nobody listens any more.
     pub(crate) fn listen(&self, heard: Heard) {

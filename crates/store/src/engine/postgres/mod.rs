@@ -226,6 +226,10 @@ impl Postgres {
         PoolGauges { queued_writes: self.0.appends.queued(), ..self.0.pool.gauges() }
     }
 
+    pub(super) fn slow_statements(&self) -> u64 {
+        self.0.log.slow_statements()
+    }
+
     pub(super) async fn close(&self) {
         self.0.appends.close().await;
         self.0.connector.close();

@@ -54,7 +54,8 @@ impl Sqlite {
     pub(super) async fn open(config: Arc<Config>) -> Result<Self> {
         let log = StatementLog::new(&config);
         let opening = Arc::clone(&config);
-        let (writer, readers) = blocking(move || open(&opening)).await?;
+        let counting = log.clone();
+        let (writer, readers) = blocking(move || open(&opening, counting)).await?;
         Ok(Self(Arc::new(Inner { config, writer, readers, log })))
     }
 
@@ -150,7 +151,7 @@ impl Sqlite {
         let Target::File(path) = Target::of(&self.0.config) else { return self.0.writer.dedicated().await };
         // Who waits for a lock polls with a deadline of his own.
         let config = Config { acquire_timeout: DEDICATED_PATIENCE, ..(*self.0.config).clone() };
-        let log = self.0.log;
+        let log = self.0.log.clone();
         let (reply, receiver) = oneshot::channel();
         let serve = move || match Session::open(&Target::File(path), &config, Role::Writer) {
             Ok(session) => tx::serve_dedicated(&session, reply, &log),
@@ -184,6 +185,10 @@ impl Sqlite {
         }
     }
 
+    pub(super) fn slow_statements(&self) -> u64 {
+        self.0.log.slow_statements()
+    }
+
     pub(super) async fn close(&self) {
         if let Some(readers) = &self.0.readers {
             readers.close();
@@ -192,17 +197,17 @@ impl Sqlite {
     }
 }
 
-fn open(config: &Arc<Config>) -> Result<(Writer, Option<Arc<Readers>>)> {
+fn open(config: &Arc<Config>, log: StatementLog) -> Result<(Writer, Option<Arc<Readers>>)> {
     let target = Target::of(config);
     let mut session = Session::open(&target, config, Role::Writer)?;
     connection::claim(&session)?;
     let Target::File(_) = target else {
-        return Ok((Writer::start(session, None, config)?, None));
+        return Ok((Writer::start(session, None, config, log)?, None));
     };
     let helper = Session::open(&target, config, Role::Writer)?;
     let checkpointer = Checkpointer::start(&mut session, helper)?;
     let readers = Readers::new(target, Arc::clone(config), checkpointer.log_pages())?;
-    Ok((Writer::start(session, Some(checkpointer), config)?, Some(readers)))
+    Ok((Writer::start(session, Some(checkpointer), config, log)?, Some(readers)))
 }
 
 /// Runs work that blocks on the pool for that.

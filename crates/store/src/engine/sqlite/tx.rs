@@ -119,7 +119,7 @@ pub(super) fn serve_dedicated(session: &Session, reply: oneshot::Sender<Result<S
 
 fn serve_commands(session: &Session, reply: oneshot::Sender<Result<SqliteTx>>, idle: Duration, log: &StatementLog) {
     let (commands, inbox) = mpsc::channel();
-    if reply.send(Ok(SqliteTx { commands: Arc::new(commands), log: *log })).is_ok() {
+    if reply.send(Ok(SqliteTx { commands: Arc::new(commands), log: log.clone() })).is_ok() {
         while let Ok(command) = inbox.recv_timeout(idle) {
             session.limit(idle);
             match command {

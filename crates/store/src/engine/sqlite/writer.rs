@@ -198,7 +198,12 @@ impl Drop for Caller<'_> {
 
 impl Writer {
     /// Starts the thread.
-    pub(super) fn start(session: Session, checkpointer: Option<Checkpointer>, config: &Config) -> Result<Self> {
+    pub(super) fn start(
+        session: Session,
+        checkpointer: Option<Checkpointer>,
+        config: &Config,
+        log: StatementLog,
+    ) -> Result<Self> {
         let (jobs, inbox) = mpsc::channel();
         let commit_time = Arc::new(AtomicU32::new(0));
         let core = Core {
@@ -207,7 +212,7 @@ impl Writer {
             commit_time: Arc::clone(&commit_time),
             checkpointer,
             statement_timeout: config.statement_timeout,
-            log: StatementLog::new(config),
+            log,
         };
         let shared = Arc::new(Shared {
             core: Mutex::new(Some(core)),
