@@ -96,7 +96,7 @@ impl Budgets<'_> {
     /// races, what is spent and reserved of a hard budget does not pass its limit by this. Soft budgets that are passed
     /// are told in the answer. A key that is taken gives its reservation back, as it is now.
     ///
-    /// Inside a transaction ([`TenantStore::transaction`], [`crate::Store::tenant_in`]) it is done with it or not at
+    /// Inside a transaction ([`crate::TenantStore::transaction`], [`crate::Store::tenant_in`]) it is done with it or not at
     /// all; after [`Error::BudgetExceeded`] nothing is reserved and the transaction goes on. The budgets' periods stay
     /// locked until its end, so it should end soon.
     ///
