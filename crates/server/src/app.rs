@@ -7,7 +7,7 @@ use std::{
 };
 
 use agentkeep::{Store, core::TenantId};
-use axum::{Router, middleware};
+use axum::{Router, handler::Handler as _};
 use tokio::sync::watch;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -15,8 +15,9 @@ use crate::{
     agent_mcp_servers, agent_sessions, agent_versions, agents, answers, approvals, artifacts, auth, budgets, cache,
     checkpoints, conversations, deployments,
     error::{ApiError, Result},
-    health, housekeeping, http, idempotency, job_queues, job_schedules, jobs, keys, ledger, limits, mcp_servers,
-    memories, messages, metrics,
+    health, housekeeping,
+    http::{self, Front, Needs},
+    idempotency, job_queues, job_schedules, jobs, keys, ledger, limits, mcp_servers, memories, messages, metrics,
     model::Models,
     openapi, preferences, prices, prometheus, prompts, reservations, routing_decisions, runs, sessions, stats, stream,
     streaming, team_members, teams, tenants, users,
@@ -143,16 +144,6 @@ impl App {
     }
 }
 
-/// A resource: its scope, the keys that make its POSTs repeatable, and its routes.
-fn resource(app: &App, name: &'static str, routes: OpenApiRouter<App>) -> OpenApiRouter<App> {
-    unkeyed(app, name, routes.route_layer(middleware::from_fn_with_state(app.clone(), idempotency::layer)))
-}
-
-/// A resource that sees to the keys of its POSTs itself: what it does cannot be one transaction with its answer.
-fn unkeyed(app: &App, name: &'static str, routes: OpenApiRouter<App>) -> OpenApiRouter<App> {
-    routes.route_layer(middleware::from_fn_with_state((app.clone(), name), auth::layer))
-}
-
 /// Every route, and the document that describes them.
 pub(crate) fn routes(app: &App) -> (Router<App>, utoipa::openapi::OpenApi) {
     let resources = [
@@ -188,18 +179,24 @@ pub(crate) fn routes(app: &App) -> (Router<App>, utoipa::openapi::OpenApi) {
         // Other names for sessions.
         ("sessions", conversations::routes()),
     ];
-    let api =
-        resources.into_iter().fold(OpenApiRouter::new(), |api, (name, routes)| api.merge(resource(app, name, routes)));
-    let api = api.merge(unkeyed(app, "runs", runs::routes().merge(streaming::routes())));
-    let (router, document) =
-        OpenApiRouter::with_openapi(openapi::frame()).merge(health::routes()).nest(API, api).split_for_parts();
+    let router = OpenApiRouter::with_openapi(openapi::frame());
+    let router = health::routes().layer(http::around(app, Needs::Nobody)).put(router, "");
+    let router = resources.into_iter().fold(router, |router, (resource, routes)| {
+        routes.layer(http::around(app, Needs::Caller { resource, repeatable: true })).put(router, API)
+    });
+    // What these do cannot be one transaction with their answer: they see to keys of repeatable requests themselves.
+    let answering = runs::routes().merge(streaming::routes());
+    let needs = Needs::Caller { resource: "runs", repeatable: false };
+    let (router, document) = answering.layer(http::around(app, needs)).put(router, API).split_for_parts();
     (router, openapi::complete(document))
 }
 
 /// The whole service.
-pub(crate) fn service(app: &App) -> Router {
+pub(crate) fn service(app: &App) -> Front {
     let (router, document) = routes(app);
-    let router =
-        router.merge(openapi::routes(&document)).fallback(http::no_route).method_not_allowed_fallback(http::no_method);
-    http::layers(app, router.with_state(app.clone()))
+    let router = router
+        .merge(openapi::routes(&document).route_layer(http::around(app, Needs::Nobody)))
+        .fallback(http::no_route.layer(http::around(app, Needs::Nobody)))
+        .method_not_allowed_fallback(http::no_method.layer(http::around(app, Needs::Nobody)));
+    Front::new(app, router.with_state(app.clone()))
 }

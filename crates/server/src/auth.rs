@@ -11,16 +11,15 @@ use agentkeep::{
     core::{Access, ApiKey, Authentication, Scope, TenantId},
 };
 use axum::{
-    extract::{FromRequestParts, Request, State},
+    extract::{FromRequestParts, Request},
     http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts},
-    middleware::Next,
-    response::Response,
 };
 use parking_lot::Mutex;
 
 use crate::{
     app::App,
     error::{ApiError, Result},
+    limits::Standing,
 };
 
 /// Who calls, and the store as they see it.
@@ -52,7 +51,7 @@ impl FromRequestParts<App> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self> {
-        // Every resource is behind `layer`.
+        // Every resource is behind `admit`.
         parts.extensions.get::<Self>().cloned().ok_or_else(unauthorized)
     }
 }
@@ -68,12 +67,12 @@ pub(crate) struct Keys {
 }
 
 /// Finds out who calls and whether they may do that with this resource: GET needs to read it, anything else to write.
-pub(crate) async fn layer(
-    State((app, resource)): State<(App, &'static str)>,
-    mut request: Request,
-    next: Next,
-) -> Result<Response> {
-    let caller = identify(&app, request.headers()).await?;
+/// The request knows its [`Caller`] from here on. How the key stands with its limit, if it has one.
+///
+/// # Errors
+/// 401 without a valid key, 403 without a scope, 429 beyond the limit.
+pub(crate) async fn admit(app: &App, resource: &'static str, request: &mut Request) -> Result<Option<Standing>> {
+    let caller = identify(app, request.headers()).await?;
     let access = match *request.method() {
         Method::GET | Method::HEAD => Access::Read,
         _ => Access::Write,
@@ -84,11 +83,7 @@ pub(crate) async fn layer(
     };
     permit(&caller, resource, access)?;
     request.extensions_mut().insert(caller);
-    let mut response = next.run(request).await;
-    if let Some(standing) = standing {
-        standing.tell(&mut response);
-    }
-    Ok(response)
+    Ok(standing)
 }
 
 /// Who calls.

@@ -1,13 +1,14 @@
-//! JSON bodies: read strictly, refused with the field that is wrong.
+//! JSON bodies: read strictly, refused with the field that is wrong; and written.
 
-use agentkeep_core::limits;
+use agentkeep_core::{Error, limits};
 use axum::{
     body::Bytes,
     extract::{FromRequest, Request},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
 };
 use http_body_util::BodyExt as _;
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     app::App,
@@ -19,6 +20,9 @@ pub(crate) const BODY_BYTES: usize = limits::CONTENT_BYTES;
 
 /// How much of a larger one is read at most.
 const READ_BYTES: usize = 4 * BODY_BYTES;
+
+/// What most answers are smaller than.
+const ANSWER_BYTES: usize = 2048;
 
 /// A JSON body of a type: `application/json`, for changes `application/merge-patch+json` too.
 pub(crate) struct Body<T>(pub(crate) T);
@@ -125,6 +129,33 @@ fn refuse(field: String, error: &serde_json::Error) -> ApiError {
     }
     let detail = format!("the body is not JSON: {error}");
     ApiError::new(StatusCode::BAD_REQUEST, "invalid_json", detail).field(field, error.to_string())
+}
+
+/// A value as JSON.
+///
+/// # Errors
+/// 500 for what cannot be written as JSON, which no entity is.
+pub(crate) fn json(value: &impl Serialize) -> Result<Bytes> {
+    let mut text = Vec::with_capacity(ANSWER_BYTES);
+    serde_json::to_writer(&mut text, value).map_err(|error| Error::database(error.to_string()))?;
+    Ok(text.into())
+}
+
+/// The answer that is a value as JSON, with these headers.
+pub(crate) fn answer(status: StatusCode, headers: HeaderMap, value: &impl Serialize) -> Response {
+    match json(value) {
+        Ok(text) => written(status, headers, text),
+        Err(error) => error.into_response(),
+    }
+}
+
+/// The answer that is a text of JSON, with these headers.
+pub(crate) fn written(status: StatusCode, mut headers: HeaderMap, text: Bytes) -> Response {
+    let mut response = Response::new(text.into());
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
 }
 
 #[cfg(test)]

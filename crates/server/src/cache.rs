@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use agentkeep::{
     TenantStore,
-    core::{Error, SessionId, SessionStamp, TenantId},
+    core::{SessionId, SessionStamp, TenantId},
 };
 use axum::{
-    http::{HeaderMap, HeaderValue, header},
+    http::{HeaderValue, StatusCode},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
@@ -21,8 +21,9 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 use crate::{
+    body,
     error::{ApiError, Result},
-    resource::{Resource, tag},
+    resource::{Resource, etag, with_tag},
 };
 
 /// Bytes that are kept.
@@ -61,26 +62,25 @@ struct Kept {
 #[derive(Clone)]
 pub(crate) struct Sent {
     json: Bytes,
-    tag: HeaderMap,
+    tag: Option<HeaderValue>,
 }
 
 impl Sent {
     /// An answer with a version.
     pub(crate) fn resource(resource: &impl Resource) -> Result<Self> {
-        Ok(Self { tag: tag(resource), ..Self::value(resource)? })
+        Ok(Self { tag: etag(resource), ..Self::value(resource)? })
     }
 
     /// An answer without one.
     pub(crate) fn value(value: &impl Serialize) -> Result<Self> {
-        let json = serde_json::to_vec(value).map_err(|error| Error::database(error.to_string()))?;
-        Ok(Self { json: json.into(), tag: HeaderMap::new() })
+        // It may be kept for long: in no more memory than it needs.
+        Ok(Self { json: Bytes::copy_from_slice(&body::json(value)?), tag: None })
     }
 }
 
 impl IntoResponse for Sent {
     fn into_response(self) -> Response {
-        let content_type = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        (self.tag, [content_type], self.json).into_response()
+        body::written(StatusCode::OK, with_tag(self.tag), self.json)
     }
 }
 

@@ -11,11 +11,11 @@ use agentkeep::{
 };
 use axum::{
     body::{Body, to_bytes},
-    extract::{FromRequest, Request, State},
+    extract::{FromRequest, Request},
     http::{HeaderName, HeaderValue, Method, StatusCode},
-    middleware::Next,
     response::Response,
 };
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
@@ -61,10 +61,33 @@ impl Drop for Guard {
     }
 }
 
-/// Gives a repeated POST its first answer, and keeps the answer of a new one.
-pub(crate) async fn layer(State(app): State<App>, request: Request, next: Next) -> Result<Response> {
-    let Some(key) = key_of(&request)? else { return Ok(next.run(request).await) };
-    let Some(caller) = request.extensions().get::<Caller>().cloned() else { return Ok(next.run(request).await) };
+/// Gives a repeated POST its first answer, and keeps the answer of a new one, which `answer` gives.
+///
+/// # Errors
+/// 409 while the same is being worked on, 422 for a key of another request, and what the database reports.
+pub(crate) fn once<'a, Answering>(
+    app: &'a App,
+    key: String,
+    request: Request,
+    answer: impl FnOnce(Request) -> Answering + Send + 'a,
+) -> BoxFuture<'a, Result<Response>>
+where
+    Answering: Future<Output = Response> + Send + 'a,
+{
+    // Boxed, so that requests without a key do not make room for it.
+    Box::pin(once_only(app, key, request, answer))
+}
+
+async fn once_only<Answering>(
+    app: &App,
+    key: String,
+    request: Request,
+    answer: impl FnOnce(Request) -> Answering,
+) -> Result<Response>
+where
+    Answering: Future<Output = Response>,
+{
+    let Some(caller) = request.extensions().get::<Caller>().cloned() else { return Ok(answer(request).await) };
     let Some(_guard) = app.running.begin(caller.tenant_id(), &key) else { return Err(in_use(&key)) };
     let (parts, content) = request.into_parts();
     let bytes = body::read(Request::from_parts(parts.clone(), content)).await?;
@@ -79,7 +102,7 @@ pub(crate) async fn layer(State(app): State<App>, request: Request, next: Next) 
     }
     let mut request = Request::from_parts(parts, Body::from(bytes));
     request.extensions_mut().insert(Caller { tenant: tenant.clone(), ..caller });
-    let response = next.run(request).await;
+    let response = answer(request).await;
     if !response.status().is_success() {
         // Dropped, the transaction is undone.
         return Ok(response);
@@ -107,7 +130,10 @@ pub(crate) async fn layer(State(app): State<App>, request: Request, next: Next) 
 }
 
 /// The key of a repeatable request.
-fn key_of(request: &Request) -> Result<Option<String>> {
+///
+/// # Errors
+/// 400 for one that cannot be kept.
+pub(crate) fn key_of(request: &Request) -> Result<Option<String>> {
     let Some(key) = request.headers().get(&IDEMPOTENCY_KEY).filter(|_| *request.method() == Method::POST) else {
         return Ok(None);
     };

@@ -21,6 +21,7 @@ mod openapi;
 mod prometheus;
 mod query;
 mod resource;
+mod routes;
 mod seconds;
 mod server;
 mod stream;

@@ -1,12 +1,17 @@
 //! The parameters of lists.
 
 use agentkeep_core::{Cursor, Direction, Filter, FilterOperator, ListRequest};
-use axum::{extract::FromRequestParts, http::request::Parts};
+use axum::{
+    extract::FromRequestParts,
+    http::{HeaderMap, StatusCode, request::Parts},
+    response::{IntoResponse, Response},
+};
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     app::App,
+    body,
     error::{ApiError, Result},
     resource::Resource,
 };
@@ -230,9 +235,9 @@ impl<T> ListOf<T> {
     }
 }
 
-impl<T: Serialize> axum::response::IntoResponse for ListOf<T> {
-    fn into_response(self) -> axum::response::Response {
-        axum::Json(self).into_response()
+impl<T: Serialize> IntoResponse for ListOf<T> {
+    fn into_response(self) -> Response {
+        body::answer(StatusCode::OK, HeaderMap::new(), &self)
     }
 }
 

@@ -5,7 +5,6 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use agentkeep::{Lockable, TenantStore};
 use agentkeep_core as core;
 use axum::{
-    Json,
     extract::{FromRequestParts, Path},
     http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
@@ -16,8 +15,12 @@ use utoipa::ToSchema;
 use crate::{
     app::{API, App},
     auth::Caller,
+    body,
     error::{ApiError, Result},
 };
+
+/// Room for the headers that an answer has by the time it is sent.
+const HEADERS: usize = 12;
 
 /// Something that has an address of its own.
 pub(crate) trait Resource: Serialize {
@@ -34,7 +37,7 @@ pub(crate) trait Resource: Serialize {
 
     /// Where it is.
     fn address(&self) -> String {
-        format!("{API}/{}/{}", Self::FOLDER, self.id())
+        [API, "/", Self::FOLDER, "/", &self.id()].concat()
     }
 
     /// What differs whenever the answer does: the version, and behind a dot whatever moves without it.
@@ -235,7 +238,7 @@ impl<T: Resource> Found<T> {
 
 impl<T: Resource> IntoResponse for Found<T> {
     fn into_response(self) -> Response {
-        (tag(&self.0), Json(self.0)).into_response()
+        body::answer(StatusCode::OK, tag(&self.0), &self.0)
     }
 }
 
@@ -245,10 +248,10 @@ pub(crate) struct Created<T>(pub(crate) T);
 impl<T: Resource> IntoResponse for Created<T> {
     fn into_response(self) -> Response {
         let mut headers = tag(&self.0);
-        if let Ok(location) = HeaderValue::from_str(&self.0.address()) {
+        if let Ok(location) = HeaderValue::try_from(self.0.address()) {
             headers.insert(header::LOCATION, location);
         }
-        (StatusCode::CREATED, headers, Json(self.0)).into_response()
+        body::answer(StatusCode::CREATED, headers, &self.0)
     }
 }
 
@@ -270,8 +273,21 @@ pub(crate) struct Deleted {
 
 /// The headers that tell the version.
 pub(crate) fn tag(resource: &impl Resource) -> HeaderMap {
-    let tag = resource.tag().and_then(|tag| HeaderValue::from_str(&format!("\"{tag}\"")).ok());
-    tag.map(|tag| (header::ETAG, tag)).into_iter().collect()
+    with_tag(etag(resource))
+}
+
+/// Headers of an answer with this version.
+pub(crate) fn with_tag(tag: Option<HeaderValue>) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(HEADERS);
+    if let Some(tag) = tag {
+        headers.insert(header::ETAG, tag);
+    }
+    headers
+}
+
+/// The version as `ETag` tells it.
+pub(crate) fn etag(resource: &impl Resource) -> Option<HeaderValue> {
+    HeaderValue::try_from(["\"", &resource.tag()?, "\""].concat()).ok()
 }
 
 /// An id in the path.

@@ -6,7 +6,7 @@ use agentkeep::{
     Config, Store,
     core::{Error, Result},
 };
-use axum::serve::ListenerExt;
+use axum::{ServiceExt as _, serve::ListenerExt as _};
 use tokio::net::TcpListener;
 
 use crate::{
@@ -83,7 +83,7 @@ impl Server {
             // Small answers go at once. A connection that cannot do that works all the same.
             let _ = stream.set_nodelay(true);
         });
-        let serving = axum::serve(listener, service).with_graceful_shutdown(ended).into_future();
+        let serving = axum::serve(listener, service.into_make_service()).with_graceful_shutdown(ended).into_future();
         let mut serving = tokio::spawn(serving);
         let housekeeping = tokio::spawn(housekeeping::run(app.clone()));
         let tending = tokio::spawn(answers::tend(app.clone()));

@@ -3,9 +3,10 @@
 #[macro_use]
 mod support;
 
+use agentkeep_server::Options;
 use reqwest::Method;
 use serde_json::json;
-use support::{Place, answer, serve};
+use support::{Place, answer, serve, serve_with};
 
 on_each_engine! {
     a_user_is_created_read_changed_and_deleted,
@@ -14,6 +15,8 @@ on_each_engine! {
     a_repeated_post_gets_the_first_answer,
     bad_input_is_refused_with_its_field,
     answers_are_compressed_for_who_takes_it,
+    every_answer_is_marked,
+    pages_of_other_origins_are_let_in_when_named,
     figures_are_told_to_prometheus,
 }
 
@@ -164,6 +167,47 @@ async fn answers_are_compressed_for_who_takes_it(place: &Place) {
             assert_eq!(told.headers()["content-encoding"], encoding);
             assert!(told.bytes().await.expect("a body").starts_with(first_bytes), "{path} {encoding}");
         }
+    }
+    service.stop().await;
+}
+
+/// Also one that found no route, or no key.
+async fn every_answer_is_marked(place: &Place) {
+    let service = serve(place).await;
+    let cases = [
+        (Method::GET, "users", 200),
+        (Method::GET, "users/", 200),
+        (Method::HEAD, "users", 200),
+        (Method::GET, "users/x", 400),
+        (Method::GET, "nowhere", 404),
+        (Method::DELETE, "users", 405),
+        (Method::GET, "//livez", 200),
+        (Method::GET, "//openapi.json", 200),
+    ];
+    for (method, path, status) in cases {
+        let request = service.request(method.clone(), path).header("x-request-id", "mine-1");
+        let told = answer(request).await;
+        assert_eq!((told.status.as_u16(), told.header("x-request-id")), (status, "mine-1"), "{method} {path}");
+        assert_eq!((told.header("x-content-type-options"), told.header("vary")), ("nosniff", "accept-encoding"));
+        if status >= 400 {
+            assert!(told.text.contains("\"request_id\":\"mine-1\""), "{}", told.text);
+        }
+    }
+    let nobody = answer(service.client.get(service.url("users"))).await;
+    assert_eq!(nobody.problem(401).0, "key_missing");
+    assert!(nobody.header("x-request-id").starts_with("req-"), "{}", nobody.header("x-request-id"));
+    service.stop().await;
+}
+
+async fn pages_of_other_origins_are_let_in_when_named(place: &Place) {
+    let options = Options { cors_origins: vec!["https://app.example".to_owned()], ..Options::default() };
+    let service = serve_with(place, options).await;
+    for (origin, allowed) in [("https://app.example", true), ("https://else.example", false)] {
+        let asked = service.client.request(Method::OPTIONS, service.url("users")).header("origin", origin);
+        let asked = answer(asked.header("access-control-request-method", "POST")).await;
+        assert_eq!((asked.status.as_u16(), asked.header("access-control-allow-origin") == origin), (200, allowed));
+        let read = answer(service.request(Method::GET, "users").header("origin", origin)).await;
+        assert_eq!((read.status.as_u16(), read.header("access-control-allow-origin") == origin), (200, allowed));
     }
     service.stop().await;
 }

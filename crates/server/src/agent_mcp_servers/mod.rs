@@ -7,12 +7,12 @@ mod list_by_server;
 mod remove;
 mod update;
 
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::routes;
 
-use crate::app::App;
+use crate::routes::Routes;
 
-pub(crate) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new()
+pub(crate) fn routes() -> Routes {
+    Routes::new()
         .routes(routes!(list::list))
         .routes(routes!(get::get, assign::assign, update::update, remove::remove))
         .routes(routes!(list_by_server::list_by_server))

@@ -3,10 +3,10 @@
 mod link;
 mod list;
 
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::routes;
 
-use crate::app::App;
+use crate::routes::Routes;
 
-pub(crate) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(list::list)).routes(routes!(link::link))
+pub(crate) fn routes() -> Routes {
+    Routes::new().routes(routes!(list::list)).routes(routes!(link::link))
 }

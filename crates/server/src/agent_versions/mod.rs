@@ -4,10 +4,10 @@ mod diff;
 mod get;
 mod list;
 
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::routes;
 
-use crate::app::App;
+use crate::routes::Routes;
 
-pub(crate) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(list::list)).routes(routes!(get::get)).routes(routes!(diff::diff))
+pub(crate) fn routes() -> Routes {
+    Routes::new().routes(routes!(list::list)).routes(routes!(get::get)).routes(routes!(diff::diff))
 }

@@ -14,12 +14,12 @@ mod upsert;
 
 use agentkeep::{Lockable, TenantStore};
 use agentkeep_core::AgentId;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::routes;
 
-use crate::{app::App, auth::Caller, error::Result, resource::IfMatch};
+use crate::{auth::Caller, error::Result, resource::IfMatch, routes::Routes};
 
-pub(crate) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new()
+pub(crate) fn routes() -> Routes {
+    Routes::new()
         .routes(routes!(list::list, create::create, upsert::upsert))
         .routes(routes!(get::get, update::update, put::put, delete::delete))
         .routes(routes!(restore::restore))

@@ -9,12 +9,12 @@ mod list;
 mod prune;
 mod put;
 
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::routes;
 
-use crate::app::App;
+use crate::routes::Routes;
 
-pub(crate) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new()
+pub(crate) fn routes() -> Routes {
+    Routes::new()
         .routes(routes!(list::list, create::create, put::put))
         .routes(routes!(latest::latest))
         .routes(routes!(prune::prune))

@@ -9,12 +9,12 @@ mod send;
 mod start;
 mod update;
 
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::routes;
 
-use crate::app::App;
+use crate::routes::Routes;
 
-pub(crate) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new()
+pub(crate) fn routes() -> Routes {
+    Routes::new()
         .routes(routes!(start::start))
         .routes(routes!(list::list))
         .routes(routes!(get::get, update::update, delete::delete))

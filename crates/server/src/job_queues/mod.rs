@@ -3,10 +3,10 @@
 mod list;
 mod update;
 
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::routes;
 
-use crate::app::App;
+use crate::routes::Routes;
 
-pub(crate) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(list::list)).routes(routes!(update::update))
+pub(crate) fn routes() -> Routes {
+    Routes::new().routes(routes!(list::list)).routes(routes!(update::update))
 }

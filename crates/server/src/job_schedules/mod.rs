@@ -6,14 +6,10 @@ mod get;
 mod list;
 mod update;
 
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::routes;
 
-use crate::app::App;
+use crate::routes::Routes;
 
-pub(crate) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(list::list, create::create)).routes(routes!(
-        get::get,
-        update::update,
-        delete::delete
-    ))
+pub(crate) fn routes() -> Routes {
+    Routes::new().routes(routes!(list::list, create::create)).routes(routes!(get::get, update::update, delete::delete))
 }

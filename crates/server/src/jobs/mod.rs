@@ -23,12 +23,12 @@ mod snooze;
 mod tend;
 mod update_status;
 
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::routes;
 
-use crate::app::App;
+use crate::routes::Routes;
 
-pub(crate) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new()
+pub(crate) fn routes() -> Routes {
+    Routes::new()
         .routes(routes!(list::list, enqueue::enqueue))
         .routes(routes!(get::get, update_status::update_status))
         .routes(routes!(enqueue_many::enqueue_many))

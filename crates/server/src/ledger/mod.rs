@@ -8,12 +8,12 @@ mod range;
 mod rebuild;
 mod statistics;
 
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::routes;
 
-use crate::app::App;
+use crate::routes::Routes;
 
-pub(crate) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new()
+pub(crate) fn routes() -> Routes {
+    Routes::new()
         .routes(routes!(list::list, log::log))
         .routes(routes!(log_many::log_many))
         .routes(routes!(get::get))

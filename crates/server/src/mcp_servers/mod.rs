@@ -7,12 +7,12 @@ mod list;
 mod update;
 mod upsert;
 
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::routes;
 
-use crate::app::App;
+use crate::routes::Routes;
 
-pub(crate) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(list::list, create::create, upsert::upsert)).routes(routes!(
+pub(crate) fn routes() -> Routes {
+    Routes::new().routes(routes!(list::list, create::create, upsert::upsert)).routes(routes!(
         get::get,
         update::update,
         delete::delete

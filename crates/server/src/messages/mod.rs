@@ -11,12 +11,12 @@ mod start;
 mod update;
 
 use agentkeep_core::{Message, NewMessage, SessionId};
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::routes;
 
-use crate::{app::App, auth::Caller, error::Result};
+use crate::{auth::Caller, error::Result, routes::Routes};
 
-pub(crate) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new()
+pub(crate) fn routes() -> Routes {
+    Routes::new()
         .routes(routes!(list::list, append::append))
         .routes(routes!(append_many::append_many))
         .routes(routes!(start::start))

@@ -8,12 +8,12 @@ mod record;
 mod record_many;
 mod statistics;
 
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::routes;
 
-use crate::app::App;
+use crate::routes::Routes;
 
-pub(crate) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new()
+pub(crate) fn routes() -> Routes {
+    Routes::new()
         .routes(routes!(list::list, record::record))
         .routes(routes!(record_many::record_many))
         .routes(routes!(statistics::statistics))

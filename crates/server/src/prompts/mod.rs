@@ -9,12 +9,12 @@ mod get_active;
 mod list;
 mod update;
 
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::routes;
 
-use crate::app::App;
+use crate::routes::Routes;
 
-pub(crate) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new()
+pub(crate) fn routes() -> Routes {
+    Routes::new()
         .routes(routes!(list::list, create::create))
         .routes(routes!(get_active::get_active))
         .routes(routes!(get::get, update::update, delete::delete))

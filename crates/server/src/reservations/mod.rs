@@ -6,12 +6,12 @@ mod release;
 mod reserve;
 mod settle;
 
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::routes;
 
-use crate::app::App;
+use crate::routes::Routes;
 
-pub(crate) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new()
+pub(crate) fn routes() -> Routes {
+    Routes::new()
         .routes(routes!(list::list, reserve::reserve))
         .routes(routes!(get::get))
         .routes(routes!(settle::settle))

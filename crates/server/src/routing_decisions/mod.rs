@@ -5,10 +5,10 @@ mod get;
 mod list;
 mod record;
 
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::routes;
 
-use crate::app::App;
+use crate::routes::Routes;
 
-pub(crate) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(list::list, record::record)).routes(routes!(get::get, delete::delete))
+pub(crate) fn routes() -> Routes {
+    Routes::new().routes(routes!(list::list, record::record)).routes(routes!(get::get, delete::delete))
 }

@@ -12,17 +12,17 @@ mod upsert;
 
 use agentkeep::TenantStore;
 use agentkeep_core::{Session, SessionId, SessionPatch};
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::routes;
 
 use crate::{
-    app::App,
     auth::Caller,
     error::{ApiError, Result},
     resource::IfMatch,
+    routes::Routes,
 };
 
-pub(crate) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new()
+pub(crate) fn routes() -> Routes {
+    Routes::new()
         .routes(routes!(list::list, create::create, upsert::upsert))
         .routes(routes!(get::get, update::update, delete::delete))
         .routes(routes!(finish::finish))

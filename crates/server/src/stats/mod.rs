@@ -2,10 +2,10 @@
 
 mod get;
 
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::routes;
 
-use crate::app::App;
+use crate::routes::Routes;
 
-pub(crate) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(get::get))
+pub(crate) fn routes() -> Routes {
+    Routes::new().routes(routes!(get::get))
 }

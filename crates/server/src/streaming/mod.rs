@@ -10,17 +10,18 @@ use agentkeep::TenantStore;
 use agentkeep_core::{Run, RunId, SessionId, StoredAnswer};
 use axum::{extract::FromRequestParts, http::request::Parts, response::Response};
 use serde::{Deserialize, Serialize};
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::routes;
 
 use crate::{
     app::App,
     error::{ApiError, Result},
     idempotency::Claim,
+    routes::Routes,
     stream::{self, Position},
 };
 
-pub(crate) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(start::start)).routes(routes!(tool_results::tool_results))
+pub(crate) fn routes() -> Routes {
+    Routes::new().routes(routes!(start::start)).routes(routes!(tool_results::tool_results))
 }
 
 /// Does something to its end, also when the client goes away meanwhile.

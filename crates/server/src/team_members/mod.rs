@@ -9,12 +9,12 @@ mod set;
 mod set_position;
 mod set_role;
 
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::routes;
 
-use crate::app::App;
+use crate::routes::Routes;
 
-pub(crate) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new()
+pub(crate) fn routes() -> Routes {
+    Routes::new()
         .routes(routes!(list::list, set::set, add::add))
         .routes(routes!(get::get, remove::remove))
         .routes(routes!(set_position::set_position))

@@ -13,15 +13,15 @@ use axum::{
     middleware::{self, Next},
     response::Response,
 };
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::routes;
 
-use crate::{app::App, auth::Caller, error::Result};
+use crate::{auth::Caller, error::Result, routes::Routes};
 
-pub(crate) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new()
+pub(crate) fn routes() -> Routes {
+    Routes::new()
         .routes(routes!(list::list, create::create))
         .routes(routes!(get::get, update::update, delete::delete))
-        .route_layer(middleware::from_fn(operators_only))
+        .layer(middleware::from_fn(operators_only))
 }
 
 /// Refuses whoever is not trusted with all tenants: every key but those of the default tenant that may do everything.

@@ -7,6 +7,11 @@
 
 use std::{
     collections::BTreeMap,
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -18,7 +23,7 @@ use agentkeep::{
     },
 };
 use anyhow::{Context, Result, bail, ensure};
-use tokio::runtime::Runtime;
+use tokio::{runtime::Runtime, task::JoinSet};
 
 use super::{
     Selection,
@@ -30,6 +35,10 @@ use crate::postgres::{Options, PrivatePostgres};
 const ENTRIES: u64 = 10_000_000;
 const VARIABLE: &str = "AGENTKEEP_BENCH_ENTRIES";
 const BATCH: u64 = 1_000;
+/// Callers that log the second half of the entries at once; the first half is logged by one.
+const LOGGERS: u64 = 4;
+/// Between two words on how far it is.
+const TELL: Duration = Duration::from_secs(20);
 const DAYS: u64 = 90;
 const MODELS: u64 = 20;
 const AGENTS: u64 = 200;
@@ -72,17 +81,21 @@ fn measure(
 ) -> Result<()> {
     runtime.block_on(async {
         let store = Store::open_with(Config::new(url)).await?;
-        let print = |name: &str, rounds: Vec<(&'static str, Vec<Round>)>| {
+        let print = |name: &str, clients: usize, rounds: Vec<(&'static str, Vec<Round>)>| {
             if cases.wants(engine, name) {
                 let system = |(name, rounds)| System { name, settings: None, outcome: Ok(rounds) };
                 let systems = rounds.into_iter().map(system).collect();
                 let name = name.to_owned();
-                Case { bench: "ledger", name, engine, measure: Measure::Rate, clients: 1, systems }.print(json);
+                Case { bench: "ledger", name, engine, measure: Measure::Rate, clients, systems }.print(json);
             }
         };
         // The entries are needed whatever is measured.
-        let filled = fill(&store, entries).await?;
-        print("log-batch", vec![("agentkeep", vec![filled])]);
+        let step = Duration::from_micros(DAYS * 86_400_000_000 / entries.max(1));
+        let half = entries / 2;
+        for (callers, places) in [(1, 0..half), (LOGGERS, half..entries)] {
+            let filled = fill(&store, places, step, callers).await?;
+            print("log-batch", callers as usize, vec![("agentkeep", vec![filled])]);
+        }
         let begun = Instant::now();
         let moved = store.ledger().roll_up().await?;
         eprintln!("{engine}: {moved} entries waited for the roll-ups, moved in {:?}", begun.elapsed());
@@ -97,7 +110,7 @@ fn measure(
                 }
             }
             check(&store).await?;
-            print("stats-30d", vec![("agentkeep", ours), ("group-by", raw)]);
+            print("stats-30d", 1, vec![("agentkeep", ours), ("group-by", raw)]);
         }
         store.close().await;
         Ok(())
@@ -135,26 +148,41 @@ fn entry(chooser: &mut Chooser, place: u64, created_at: Timestamp) -> NewLedgerE
     }
 }
 
-/// Logs all entries, batch after batch.
-async fn fill(store: &Store, entries: u64) -> Result<Round> {
-    let (start, mut chooser) = (start()?, Chooser::new(7));
-    let step = Duration::from_secs(DAYS * 86_400).as_micros() as u64 / entries.max(1);
-    let (mut operations, mut latencies, mut took) = (0, Vec::new(), Duration::ZERO);
-    let mut told = Instant::now();
-    while operations < entries {
-        let size = BATCH.min(entries - operations);
-        let at = |place: u64| start.plus(Duration::from_micros((operations + place) * step));
-        let batch = (0..size).map(|place| entry(&mut chooser, operations + place, at(place))).collect();
-        let begun = Instant::now();
-        operations += store.ledger().log_many(batch).await?.len() as u64;
-        latencies.push(begun.elapsed());
-        took += begun.elapsed();
-        if told.elapsed() > Duration::from_secs(20) {
-            eprintln!("{operations} entries, {:.0}/s", operations as f64 / took.as_secs_f64());
-            told = Instant::now();
+/// Logs entries, those of each caller batch after batch.
+async fn fill(store: &Store, places: Range<u64>, step: Duration, callers: u64) -> Result<Round> {
+    let next = Arc::new(AtomicU64::new(places.start));
+    let started = Instant::now();
+    let mut logging = JoinSet::new();
+    for caller in 0..callers {
+        let (store, next, last) = (store.clone(), Arc::clone(&next), places.end);
+        logging.spawn(async move {
+            let (start, mut chooser) = (start()?, Chooser::new(7 + places.start + caller));
+            let mut latencies = Vec::new();
+            loop {
+                let first = next.fetch_add(BATCH, Ordering::Relaxed);
+                if first >= last {
+                    return anyhow::Ok(latencies);
+                }
+                let at = |place: u64| start.plus(Duration::from_micros(place * step.as_micros() as u64));
+                let places = first..last.min(first + BATCH);
+                let batch = places.map(|place| entry(&mut chooser, place, at(place))).collect();
+                let begun = Instant::now();
+                store.ledger().log_many(batch).await?;
+                latencies.push(begun.elapsed());
+            }
+        });
+    }
+    let (mut latencies, mut told) = (Vec::new(), tokio::time::interval(TELL));
+    loop {
+        tokio::select! {
+            caller = logging.join_next() => match caller {
+                Some(caller) => latencies.extend(caller??),
+                None => break,
+            },
+            _ = told.tick() => eprintln!("{} entries", next.load(Ordering::Relaxed).min(places.end)),
         }
     }
-    Ok(Round { operations, took, latencies })
+    Ok(Round { operations: places.end - places.start, took: started.elapsed(), latencies })
 }
 
 fn request() -> Result<LedgerStatisticsRequest> {

@@ -1,7 +1,7 @@
 //! Appends that wait are written together: one statement, one commit, many answers.
 //!
-//! What waits goes to a free lane as a whole; only when much waits is it shared between lanes, because the
-//! disk commits one large group as fast as a small one. Rows whose parent is being written on another lane
+//! What waits goes to a free lane as a whole; only when much waits does a second lane work beside the first, because the
+//! server needs for a group of few rows nearly what it needs for many. Rows whose parent is being written on another lane
 //! stay behind, so two groups never lock the same parent and rows of one parent keep their order. A lone row
 //! waits for nobody. A row that was handed over is written even when its caller goes away, and is answered
 //! only after the commit.
@@ -134,10 +134,13 @@ impl Queue {
     /// What a lane writes next; empty, and the lane rests, when there is nothing for it.
     fn take(&mut self, lane: usize) -> Vec<Waiting> {
         self.writing[lane].clear();
-        // What another lane is not there to take is not left for it.
-        let alone = self.writing.iter().all(HashSet::is_empty);
         let limit = match self.waiting.len() {
-            many if alone && many >= SHARED_FROM => many.div_ceil(APPEND_LANES),
+            // Left until there are more, or for the lane that is at work.
+            few if few < SHARED_FROM && self.writing.iter().any(|rows| !rows.is_empty()) => 0,
+            // Enough for two: the other lane is started for the rest.
+            many if many >= APPEND_LANES * SHARED_FROM && self.writing.iter().all(HashSet::is_empty) => {
+                many.div_ceil(APPEND_LANES)
+            }
             all => all,
         };
         let (mut taken, mut left) = (Vec::with_capacity(limit), VecDeque::new());
@@ -169,14 +172,13 @@ pub(super) async fn append(
     row: Vec<Value>,
 ) -> Result<Option<i64>> {
     let (answer, answered) = oneshot::channel();
-    let start = {
+    let lane = {
         let mut queue = shared.appends.queue.lock();
         queue.waiting.push_back(Waiting { sql, tenant, row, answer });
         queue.lane_to_start()
     };
-    if let Some(lane) = start {
-        // A task of its own: nobody knows when the caller is polled again, and others wait for the lane.
-        shared.runtime.spawn(run(Arc::clone(shared), lane));
+    if let Some(lane) = lane {
+        start(shared, lane);
     }
     answered.await.unwrap_or_else(|_| Err(unavailable(shared.connector.target(), "the store was closed")))
 }
@@ -198,6 +200,11 @@ impl Drop for Turn<'_> {
     }
 }
 
+/// Lets a lane write, as a task of its own: nobody knows when a caller is polled again, and others wait for the lane.
+fn start(shared: &Arc<Shared>, lane: usize) {
+    shared.runtime.spawn(run(Arc::clone(shared), lane));
+}
+
 /// Writes what waits until nothing does.
 async fn run(shared: Arc<Shared>, index: usize) {
     let (appends, lane) = (&shared.appends, &shared.appends.lanes[index]);
@@ -209,7 +216,16 @@ async fn run(shared: Arc<Shared>, index: usize) {
         if appends.lone.load(Ordering::Relaxed).is_multiple_of(LONE_GROUPS_A_LOOK) {
             tokio::task::yield_now().await;
         }
-        let waiting = appends.queue.lock().take(index);
+        let (waiting, other) = {
+            let mut queue = appends.queue.lock();
+            let taken = queue.take(index);
+            // Not by one that found nothing for itself: there is nothing for the other either.
+            let other = if taken.is_empty() || queue.waiting.is_empty() { None } else { queue.lane_to_start() };
+            (taken, other)
+        };
+        if let Some(other) = other {
+            start(&shared, other);
+        }
         match waiting.len() {
             0 => {}
             1 => drop(appends.lone.fetch_add(1, Ordering::Relaxed)),
@@ -325,13 +341,13 @@ struct Aside {
 impl Drop for Aside {
     fn drop(&mut self) {
         let appends = &self.shared.appends;
-        let start = {
+        let lane = {
             let mut queue = appends.queue.lock();
             queue.aside.remove(&self.parent);
             if queue.waiting.is_empty() { None } else { queue.lane_to_start() }
         };
-        if let Some(lane) = start {
-            self.shared.runtime.spawn(run(Arc::clone(&self.shared), lane));
+        if let Some(lane) = lane {
+            start(&self.shared, lane);
         }
         appends.idle.notify_waiters();
     }

@@ -8,8 +8,12 @@ use super::{
 };
 
 // A notification is no part of anybody's transaction: at the commit of one that carries it, PostgreSQL lets only one
-// commit at a time through.
-pub(super) static TELL: Sql = Sql::both("SELECT CAST(pg_notify('agentkeep', $1) AS text)").short();
+// commit at a time through. It is a hint that nobody misses after a crash, so that it does not wait for the disk, which
+// the commits of others are waiting for.
+pub(super) static TELL: Sql = Sql::both(
+    "SELECT CAST(pg_notify('agentkeep', $1) AS text) FROM set_config('synchronous_commit', 'off', true) AS s",
+)
+.short();
 const LISTEN: &str = "LISTEN agentkeep";
 
 /// Between two looks at whether the connection is there and anybody listens.

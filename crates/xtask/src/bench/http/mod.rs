@@ -6,6 +6,7 @@ mod server;
 use std::{
     net::{SocketAddr, TcpListener},
     process::Command,
+    sync::LazyLock,
     time::{Duration, Instant},
 };
 
@@ -14,13 +15,11 @@ use agentkeep::{
     core::{JsonObject, NewSession, NewTenant, TenantId},
 };
 use anyhow::Result;
-use bytes::Bytes;
-use hyper::Method;
 use serde_json::json;
 use tokio::runtime::Runtime;
 
 use self::{
-    client::{Asking, Connection},
+    client::{Asking, Connection, Request},
     server::Served,
 };
 use super::{
@@ -281,29 +280,30 @@ impl Run<'_> {
     }
 }
 
-fn get(chooser: &mut Chooser) -> (Method, String, Bytes) {
-    (Method::GET, format!("/api/v1/sessions/{}", load::session_id(chooser.next(load::SESSIONS))), Bytes::new())
+fn get(chooser: &mut Chooser) -> Request {
+    Request::get(format!("/api/v1/sessions/{}", load::session_id(chooser.next(load::SESSIONS))))
 }
 
-fn append(chooser: &mut Chooser) -> (Method, String, Bytes) {
+fn append(chooser: &mut Chooser) -> Request {
+    static BODY: LazyLock<String> =
+        LazyLock::new(|| format!(r#"{{"role":"user","content":"{}","metadata":{}}}"#, load::text(), load::metadata()));
     let session = load::session_id(chooser.next(load::SESSIONS));
-    let body = format!(r#"{{"role":"user","content":"{}","metadata":{}}}"#, load::text(), load::metadata());
-    (Method::POST, format!("/api/v1/sessions/{session}/messages"), body.into())
+    Request { path: format!("/api/v1/sessions/{session}/messages"), body: Some(BODY.clone()) }
 }
 
-fn conversation(chooser: &mut Chooser) -> (Method, String, Bytes) {
-    (Method::GET, format!("/api/v1/conversations/{}", load::session_id(chooser.next(AGNO_SESSIONS))), Bytes::new())
+fn conversation(chooser: &mut Chooser) -> Request {
+    Request::get(format!("/api/v1/conversations/{}", load::session_id(chooser.next(AGNO_SESSIONS))))
 }
 
-fn agno_session(chooser: &mut Chooser) -> (Method, String, Bytes) {
-    (Method::GET, format!("/sessions/session-{}?type=agent", chooser.next(AGNO_SESSIONS)), Bytes::new())
+fn agno_session(chooser: &mut Chooser) -> Request {
+    Request::get(format!("/sessions/session-{}?type=agent", chooser.next(AGNO_SESSIONS)))
 }
 
-fn list(_: &mut Chooser) -> (Method, String, Bytes) {
+fn list(_: &mut Chooser) -> Request {
     // Agno counts them too.
-    (Method::GET, "/api/v1/sessions?limit=20&order=created_at:desc&total=true".to_owned(), Bytes::new())
+    Request::get("/api/v1/sessions?limit=20&order=created_at:desc&total=true")
 }
 
-fn agno_list(_: &mut Chooser) -> (Method, String, Bytes) {
-    (Method::GET, "/sessions?type=agent&limit=20".to_owned(), Bytes::new())
+fn agno_list(_: &mut Chooser) -> Request {
+    Request::get("/sessions?type=agent&limit=20")
 }

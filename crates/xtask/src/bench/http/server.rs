@@ -12,6 +12,7 @@ use std::{
 use agentkeep::core::TenantId;
 use anyhow::{Context, Result, ensure};
 
+use super::client::{Connection, Request};
 use crate::workspace;
 
 /// How long a server may take until it answers.
@@ -69,10 +70,8 @@ impl Served {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let started = Instant::now();
         loop {
-            let asked = runtime.block_on(async {
-                let mut connection = super::client::Connection::open(self.address).await?;
-                connection.ask(hyper::Method::GET, path, bytes::Bytes::new()).await
-            });
+            let asked =
+                runtime.block_on(async { Connection::open(self.address).await?.ask(&Request::get(path)).await });
             match asked {
                 Ok(_) => return Ok(()),
                 Err(error) if started.elapsed() > PATIENCE => {
