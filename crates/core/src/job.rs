@@ -121,10 +121,12 @@ pub struct Job {
     /// What it works on, exactly as it was given.
     pub payload: Json,
     /// What came of it.
+    #[cfg_attr(feature = "openapi", schema(value_type = Json, required = false))]
     pub result: Option<Json>,
     /// Why its last attempt failed, or why it was canceled.
     pub error: Option<String>,
     /// What an attempt left for the next one.
+    #[cfg_attr(feature = "openapi", schema(value_type = Json, required = false))]
     pub checkpoint: Option<Json>,
     /// When its cancellation was asked for while it was running.
     pub cancel_requested_at: Option<Timestamp>,
@@ -176,6 +178,7 @@ pub struct ClaimedJob {
     /// What it works on.
     pub payload: Json,
     /// What an earlier attempt left.
+    #[cfg_attr(feature = "openapi", schema(value_type = Json, required = false))]
     pub checkpoint: Option<Json>,
     /// The session whose jobs run one after another.
     pub session_id: Option<SessionId>,

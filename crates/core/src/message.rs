@@ -58,10 +58,12 @@ pub struct Message {
     /// The tool that was called or that answers.
     pub tool_name: Option<String>,
     /// The arguments of the call.
+    #[cfg_attr(feature = "openapi", schema(value_type = Json, required = false))]
     pub tool_args: Option<Json>,
     /// The id that binds a call to its result.
     pub tool_call_id: Option<String>,
     /// What the channel delivered, as it came.
+    #[cfg_attr(feature = "openapi", schema(value_type = Json, required = false))]
     pub channel_payload: Option<Json>,
     /// The user who wrote it, in a session of several. A soft reference.
     pub author_user_id: Option<UserId>,
@@ -112,12 +114,14 @@ pub struct NewMessage {
     pub tool_name: Option<String>,
     /// The arguments of the call.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Json, required = false))]
     pub tool_args: Option<Json>,
     /// The id that binds a call to its result.
     #[serde(default)]
     pub tool_call_id: Option<String>,
     /// What the channel delivered, as it came.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Json, required = false))]
     pub channel_payload: Option<Json>,
     /// The user who wrote it.
     #[serde(default)]

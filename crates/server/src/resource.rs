@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use agentkeep::{Lockable, TenantStore};
 use agentkeep_core as core;
 use axum::{
-    extract::{FromRequestParts, Path},
+    extract::{FromRequestParts, Path, RawPathParams, path::ErrorKind, rejection::PathRejection},
     http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
@@ -299,8 +299,31 @@ impl<T: DeserializeOwned + Send> FromRequestParts<App> for Id<T> {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
         match Path::<T>::from_request_parts(parts, app).await {
             Ok(Path(id)) => Ok(Self(id)),
-            Err(error) => Err(ApiError::invalid("path", error.body_text())),
+            Err(error) => {
+                let names = RawPathParams::from_request_parts(parts, app).await;
+                let names: Vec<&str> = names.iter().flatten().map(|(name, _)| name).collect();
+                Err(refuse(error, &names))
+            }
         }
+    }
+}
+
+/// Tells which parameter of a path is wrong, of those with these names, and why.
+fn refuse(error: PathRejection, names: &[&str]) -> ApiError {
+    let whole = error.body_text();
+    let PathRejection::FailedToDeserializePathParams(error) = error else { return ApiError::invalid("path", whole) };
+    match (error.into_kind(), names) {
+        (ErrorKind::DeserializeError { key, value, message }, _) => {
+            ApiError::invalid(key, format!("{value:?} is none: {message}"))
+        }
+        (ErrorKind::ParseErrorAtKey { key, value, .. }, _) => ApiError::invalid(key, format!("{value:?} is none")),
+        (ErrorKind::ParseErrorAtIndex { index, value, .. }, names) if index < names.len() => {
+            ApiError::invalid(names[index], format!("{value:?} is none"))
+        }
+        (ErrorKind::ParseError { value, .. }, [name]) => ApiError::invalid(*name, format!("{value:?} is none")),
+        (ErrorKind::Message(message), [name]) => ApiError::invalid(*name, message),
+        (ErrorKind::InvalidUtf8InPathParam { key }, _) => ApiError::invalid(key, "is no UTF-8"),
+        _ => ApiError::invalid("path", whole),
     }
 }
 

@@ -234,7 +234,7 @@ async fn mcp_servers_are_assigned_changed_and_taken_away(place: &Place) {
 
     let nowhere = format!("{path}/mcp-servers/00000000-0000-0000-0000-000000000000");
     assert_eq!(service.put(&nowhere, json!({})).await.problem(422).0, "missing_reference");
-    assert_eq!(service.put("agents/999999/mcp-servers/x", json!({})).await.problem(400).1, "path");
+    assert_eq!(service.put("agents/999999/mcp-servers/x", json!({})).await.problem(400).1, "mcp_server_id");
     assert_eq!(service.get("agents/999999/mcp-servers").await.problem(404).0, "not_found");
     assert_eq!(service.delete(&link).await.status, 204);
     assert_eq!(service.delete(&link).await.problem(404).0, "not_found");

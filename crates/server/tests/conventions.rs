@@ -149,7 +149,7 @@ async fn bad_input_is_refused_with_its_field(place: &Place) {
     let text = service.request(Method::POST, "users").header("content-type", "text/plain").body("{}");
     assert_eq!(answer(text).await.problem(415), ("unsupported_media_type".into(), "Content-Type".into()));
     assert_eq!(service.get("users/../../etc/passwd").await.problem(404).0, "no_such_route");
-    assert_eq!(service.get("users/%00").await.problem(400).1, "path");
+    assert_eq!(service.get("users/%00").await.problem(400).1, "id");
     assert_eq!(service.delete("users").await.problem(405).0, "method_not_allowed");
     let nul = service.post("users", json!({"name": "a\0b"})).await.json(201);
     assert_eq!(nul["name"], "a\0b");

@@ -541,7 +541,7 @@ async fn bad_jobs_are_refused_with_their_field(place: &Place) {
         ("jobs/pending?limit=1001", "limit"),
         ("jobs/counts?que=x", "que"),
         ("jobs?staus=done", "filter"),
-        ("jobs/nothing", "path"),
+        ("jobs/nothing", "id"),
     ] {
         assert_eq!(service.get(path).await.problem(400).1, field, "{path}");
     }

@@ -33,9 +33,10 @@ pub fn fuzz(examples: u32) -> Result<ExitCode> {
     let mut command = Command::new(workspace::target().join("debug/agentkeep"));
     command.args(["serve", "--quiet", "--listen", "127.0.0.1:0", "--ephemeral"]).stdin(Stdio::null());
     let mut server = Server(command.stdout(Stdio::piped()).spawn().context("agentkeep cannot be run")?);
-    let output = server.0.stdout.take().context("a pipe was asked for")?;
+    // Kept to the end: the server has more to say, and would end if nobody were there to hear it.
+    let mut output = BufReader::new(server.0.stdout.take().context("a pipe was asked for")?);
     let mut line = String::new();
-    BufReader::new(output).read_line(&mut line)?;
+    output.read_line(&mut line)?;
     let api = line.split_whitespace().last().context("the server said nothing")?;
     let base = api.trim_end_matches("/api/v1");
 

@@ -13,6 +13,7 @@ pub(super) struct JobCompletion {
     attempt: i32,
     /// What came of it; at most 1 MiB.
     #[serde(default)]
+    #[schema(value_type = Json, required = false)]
     result: Option<Json>,
     /// What it cost beside what the ledger says of this attempt. Without it, and without an entry of the ledger that
     /// names the job, what was reserved for it counts as spent.

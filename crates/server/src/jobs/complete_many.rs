@@ -27,6 +27,7 @@ struct CompletionOfJob {
     attempt: i32,
     /// What came of it; at most 1 MiB.
     #[serde(default)]
+    #[schema(value_type = Json, required = false)]
     result: Option<Json>,
     /// What it cost beside what the ledger says of this attempt.
     #[serde(default)]

@@ -18,6 +18,7 @@ pub(super) struct JobStatusChange {
     status: JobStatus,
     /// What came of it; at most 1 MiB.
     #[serde(default)]
+    #[schema(value_type = Json, required = false)]
     result: Option<Json>,
     /// Why it failed, or was canceled.
     #[serde(default)]
