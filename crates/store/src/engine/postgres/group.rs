@@ -408,3 +408,60 @@ async fn once(
     let ready = shared.ready_on_lane(&link, text, rows.len()).await?;
     append::append(&link, &ready, statement, tenant, rows).await.inspect_err(|fault| link.forget_if_stale(text, fault))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Sql;
+
+    static APPEND: AppendSql = AppendSql {
+        postgres: Sql::both(""),
+        postgres_plain: Sql::both(""),
+        plain_columns: 1,
+        postgres_one: Sql::both(""),
+        sqlite_count: Sql::both(""),
+        sqlite_insert: Sql::both(""),
+    };
+
+    /// As many rows more, each of a parent of its own, and the lanes that are started meanwhile.
+    fn come(queue: &mut Queue, rows: usize) -> Vec<usize> {
+        let row = |number: usize| Waiting {
+            sql: &APPEND,
+            tenant: TenantId::DEFAULT,
+            row: vec![Value::Uuid(Uuid::from_u128(number as u128))],
+            answer: oneshot::channel().0,
+        };
+        let mut started = Vec::new();
+        for _ in 0..rows {
+            let number = queue.waiting.len() + queue.writing.iter().map(HashSet::len).sum::<usize>();
+            queue.waiting.push_back(row(number));
+            started.extend(queue.lane_to_start());
+        }
+        started
+    }
+
+    #[test]
+    fn a_second_lane_works_when_each_has_a_group_worth_it() {
+        let mut queue = Queue::default();
+        assert_eq!(come(&mut queue, 1), [0]);
+        assert_eq!(queue.take(0).len(), 1);
+        // The first is at work: few wait for it, many start the second.
+        assert!(come(&mut queue, SHARED_FROM - 1).is_empty());
+        assert_eq!(come(&mut queue, 1), [1]);
+        assert_eq!(queue.take(1).len(), SHARED_FROM);
+        assert!(come(&mut queue, 3).is_empty());
+        assert!(queue.take(0).is_empty() && !queue.busy[0], "three rows are left for the second");
+        assert_eq!(queue.take(1).len(), 3);
+        assert!(queue.take(1).is_empty() && queue.is_idle());
+    }
+
+    #[test]
+    fn many_that_wait_together_are_halved() {
+        let mut queue = Queue::default();
+        assert_eq!(come(&mut queue, 2 * SHARED_FROM + 1), [0, 1]);
+        assert_eq!((queue.take(0).len(), queue.take(1).len()), (SHARED_FROM + 1, SHARED_FROM));
+        assert!(queue.take(0).is_empty());
+        assert!(come(&mut queue, 5).is_empty());
+        assert_eq!(queue.take(1).len(), 5);
+    }
+}
