@@ -314,13 +314,13 @@ fn refuse(error: PathRejection, names: &[&str]) -> ApiError {
     let PathRejection::FailedToDeserializePathParams(error) = error else { return ApiError::invalid("path", whole) };
     match (error.into_kind(), names) {
         (ErrorKind::DeserializeError { key, value, message }, _) => {
-            ApiError::invalid(key, format!("{value:?} is none: {message}"))
+            ApiError::invalid(key, format!("{value:?} is not valid: {message}"))
         }
-        (ErrorKind::ParseErrorAtKey { key, value, .. }, _) => ApiError::invalid(key, format!("{value:?} is none")),
+        (ErrorKind::ParseErrorAtKey { key, value, .. }, _) => ApiError::invalid(key, format!("{value:?} is not valid")),
         (ErrorKind::ParseErrorAtIndex { index, value, .. }, names) if index < names.len() => {
-            ApiError::invalid(names[index], format!("{value:?} is none"))
+            ApiError::invalid(names[index], format!("{value:?} is not valid"))
         }
-        (ErrorKind::ParseError { value, .. }, [name]) => ApiError::invalid(*name, format!("{value:?} is none")),
+        (ErrorKind::ParseError { value, .. }, [name]) => ApiError::invalid(*name, format!("{value:?} is not valid")),
         (ErrorKind::Message(message), [name]) => ApiError::invalid(*name, message),
         (ErrorKind::InvalidUtf8InPathParam { key }, _) => ApiError::invalid(key, "is no UTF-8"),
         _ => ApiError::invalid("path", whole),
