@@ -186,7 +186,8 @@ where
     let Needs::Caller { resource, repeatable } = needs else { return Ok(answer(route, request).await) };
     let standing = auth::admit(app, resource, &mut request).await?;
     let answered = match repeatable.then(|| idempotency::key_of(&request)).transpose() {
-        Ok(Some(Some(key))) => idempotency::once(app, key, request, |request| answer(route, request)).await,
+        // Boxed, so that requests without a key do not make room for it.
+        Ok(Some(Some(key))) => Box::pin(idempotency::once(app, key, request, |request| answer(route, request))).await,
         Ok(_) => Ok(answer(route, request).await),
         Err(refusal) => Err(refusal),
     };

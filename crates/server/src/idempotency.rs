@@ -15,7 +15,6 @@ use axum::{
     http::{HeaderName, HeaderValue, Method, StatusCode},
     response::Response,
 };
-use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
@@ -65,20 +64,7 @@ impl Drop for Guard {
 ///
 /// # Errors
 /// 409 while the same is being worked on, 422 for a key of another request, and what the database reports.
-pub(crate) fn once<'a, Answering>(
-    app: &'a App,
-    key: String,
-    request: Request,
-    answer: impl FnOnce(Request) -> Answering + Send + 'a,
-) -> BoxFuture<'a, Result<Response>>
-where
-    Answering: Future<Output = Response> + Send + 'a,
-{
-    // Boxed, so that requests without a key do not make room for it.
-    Box::pin(once_only(app, key, request, answer))
-}
-
-async fn once_only<Answering>(
+pub(crate) async fn once<Answering>(
     app: &App,
     key: String,
     request: Request,

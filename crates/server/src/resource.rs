@@ -238,7 +238,7 @@ impl<T: Resource> Found<T> {
 
 impl<T: Resource> IntoResponse for Found<T> {
     fn into_response(self) -> Response {
-        body::answer(StatusCode::OK, tag(&self.0), &self.0)
+        body::answer(StatusCode::OK, with_tag(etag(&self.0)), &self.0)
     }
 }
 
@@ -247,7 +247,7 @@ pub(crate) struct Created<T>(pub(crate) T);
 
 impl<T: Resource> IntoResponse for Created<T> {
     fn into_response(self) -> Response {
-        let mut headers = tag(&self.0);
+        let mut headers = with_tag(etag(&self.0));
         if let Ok(location) = HeaderValue::try_from(self.0.address()) {
             headers.insert(header::LOCATION, location);
         }
@@ -269,11 +269,6 @@ impl IntoResponse for Gone {
 pub(crate) struct Deleted {
     /// How many it were.
     pub(crate) deleted: u64,
-}
-
-/// The headers that tell the version.
-pub(crate) fn tag(resource: &impl Resource) -> HeaderMap {
-    with_tag(etag(resource))
 }
 
 /// Headers of an answer with this version.

@@ -36,9 +36,9 @@ use super::{
 
 /// The second keeps another processor of the server busy while the first waits for the disk.
 const APPEND_LANES: usize = 2;
-/// From this many waiting rows on they are shared between lanes: the server then needs longer for them than the disk
-/// for a commit. One lane leaves half of two processors idle with 64 writers; shared from 16 on, 64 writers reached
-/// 13,400 and 19,800 rows a second (3.7 and 3.9 times pgbench), on one lane 15,100 and 16,600 (3.1 and 2.8 times).
+/// From this many waiting rows on a second lane works beside the first. One lane leaves half of two processors idle with
+/// 64 writers; shared from 16 on, 64 writers reached 13,400 and 19,800 rows a second (3.7 and 3.9 times pgbench), on one
+/// lane 15,100 and 16,600 (3.1 and 2.8 times).
 const SHARED_FROM: usize = 16;
 /// Rows of one statement: more gain nothing and make those in front wait.
 const ROWS_A_GROUP: usize = 512;
