@@ -12,6 +12,9 @@ use tokio::sync::watch;
 /// Time over which the pace is measured.
 const PACE_OVER: Duration = Duration::from_millis(200);
 
+/// Nothing more is claimed while so many times as many wait to be written as may be held.
+const UNWRITTEN: usize = 2;
+
 /// Everything that a worker has claimed and not ended.
 #[derive(Default)]
 pub(super) struct Held {
@@ -24,6 +27,8 @@ struct State {
     /// Running, or ended and not yet written: the attempt, and how to tell it to stop.
     begun: HashMap<JobId, (i32, watch::Sender<bool>)>,
     done: Vec<Completion>,
+    /// How many are being written.
+    writing: usize,
     /// How many ended since `since`, and how many did in a stretch of time before it.
     ended: usize,
     since: Option<Instant>,
@@ -54,10 +59,18 @@ impl Held {
     /// What waits to be written.
     pub(super) fn take_done(&self, most: usize) -> Vec<Completion> {
         let mut state = self.state.lock();
-        if state.done.len() <= most {
+        let most = most.min(state.done.len());
+        state.writing += most;
+        if most == state.done.len() {
             return std::mem::take(&mut state.done);
         }
         state.done.drain(..most).collect()
+    }
+
+    /// What was taken to be written is written, or never will be.
+    pub(super) fn written(&self, jobs: Vec<JobId>) {
+        self.state.lock().writing -= jobs.len();
+        self.end(jobs);
     }
 
     /// Nothing more is to be done about these.
@@ -78,16 +91,18 @@ impl Held {
     }
 
     /// How many more to claim: enough for every handler, and for the time that the pace foresees. 0 while more than
-    /// half of that is there.
+    /// half of that is there. What ended and is not yet written does not count, so that jobs are claimed while others
+    /// are written; but it may not pile up either.
     pub(super) fn wanted(&self, concurrency: usize, prefetch: usize) -> usize {
         let state = self.state.lock();
         // At the beginning of a fast queue the pace is what has ended so far.
         let ahead = state.pace.max(state.ended).min(prefetch);
         let room = concurrency + ahead;
-        let have = state.waiting.len() + state.begun.len() - state.done.len().min(state.begun.len());
+        let unwritten = state.done.len() + state.writing;
+        let have = state.waiting.len() + state.begun.len().saturating_sub(unwritten);
         let missing = room.saturating_sub(have);
         let idle = state.waiting.is_empty() && have < concurrency;
-        if idle || missing * 2 >= room { missing } else { 0 }
+        if unwritten < UNWRITTEN * room && (idle || missing * 2 >= room) { missing } else { 0 }
     }
 
     /// Every job with its attempt.
@@ -118,5 +133,85 @@ impl Held {
     /// Takes out everything that was not begun.
     pub(super) fn take_waiting(&self) -> Vec<ClaimedJob> {
         self.state.lock().waiting.drain(..).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use agentkeep_core::{JobMode, Json, JsonObject, Timestamp};
+    use uuid::Uuid;
+
+    use super::*;
+
+    const CONCURRENCY: usize = 4;
+    const PREFETCH: usize = 20;
+
+    fn wanted(held: &Held) -> usize {
+        held.wanted(CONCURRENCY, PREFETCH)
+    }
+
+    fn job(number: u128) -> ClaimedJob {
+        ClaimedJob {
+            id: JobId(Uuid::from_u128(number)),
+            attempt: 1,
+            max_attempts: 1,
+            priority: 0,
+            mode: JobMode::Execute,
+            payload: Json::parse("payload", "{}".to_owned()).expect("JSON"),
+            checkpoint: None,
+            session_id: None,
+            trigger_message_id: None,
+            agent_id: None,
+            estimated_cost: None,
+            model: None,
+            metadata: JsonObject::default(),
+            created_at: Timestamp::from_micros(0).expect("a time"),
+        }
+    }
+
+    /// Claims and handles so many jobs; their ends wait to be written.
+    fn handle(held: &Held, count: usize) {
+        held.add((0..count as u128).map(job).collect());
+        for _ in 0..count {
+            let (job, _stop) = held.begin().expect("a job waits");
+            held.done(job.done(None));
+        }
+    }
+
+    /// Writes what waits to be written.
+    fn write(held: &Held) {
+        let written = held.take_done(usize::MAX).iter().map(|done| done.job).collect();
+        held.written(written);
+    }
+
+    #[test]
+    fn as_much_is_claimed_ahead_as_ended_lately() {
+        let held = Held::default();
+        assert_eq!(wanted(&held), CONCURRENCY);
+        handle(&held, 10);
+        write(&held);
+        assert_eq!(wanted(&held), CONCURRENCY + 10);
+        handle(&held, 100);
+        write(&held);
+        assert_eq!(wanted(&held), CONCURRENCY + PREFETCH);
+        held.add((0..12).map(job).collect());
+        assert_eq!(wanted(&held), PREFETCH + CONCURRENCY - 12);
+        held.add(vec![job(12)]);
+        assert_eq!(wanted(&held), 0, "more than half is there");
+    }
+
+    #[test]
+    fn jobs_are_claimed_while_what_others_did_is_written() {
+        let held = Held::default();
+        handle(&held, PREFETCH);
+        write(&held);
+        handle(&held, CONCURRENCY + PREFETCH);
+        assert_eq!(wanted(&held), CONCURRENCY + PREFETCH, "what waits to be written holds nobody up");
+        let writing = held.take_done(usize::MAX);
+        assert_eq!(wanted(&held), CONCURRENCY + PREFETCH, "nor does what is being written");
+        handle(&held, CONCURRENCY + PREFETCH);
+        assert_eq!(wanted(&held), 0, "but twice as much does");
+        held.written(writing.iter().map(|done| done.job).collect());
+        assert_eq!(wanted(&held), CONCURRENCY + PREFETCH);
     }
 }

@@ -296,7 +296,7 @@ where
                     }
                 }
             }
-            self.held.end(ids);
+            self.held.written(ids);
             self.room.notify_one();
         }
     }
