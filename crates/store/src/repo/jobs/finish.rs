@@ -20,6 +20,8 @@ use super::{
 };
 use crate::engine::{BatchSql, Executor, FromRow, Last, RowRef, Sql, Then};
 
+// Claims are counted once, and looked for by their ids: left to itself the planner counts anew for each claim that is
+// kept.
 macro_rules! complete {
     ($tied:literal) => {
         concat!(
@@ -31,13 +33,13 @@ macro_rules! complete {
             $tied,
             "
                  RETURNING j.id, j.claim_id, j.session_id, j.unique_key, j.attempt, j.estimated_cost IS NOT NULL AS costs
+             ), counted AS MATERIALIZED (
+                 SELECT claim_id, count(*) AS n FROM ended WHERE claim_id IS NOT NULL
+                 GROUP BY claim_id ORDER BY claim_id
              ), closed AS (
-                 UPDATE job_claims c SET open = c.open - e.n
-                 FROM (
-                     SELECT claim_id, count(*) AS n FROM ended WHERE claim_id IS NOT NULL
-                     GROUP BY claim_id ORDER BY claim_id
-                 ) e
+                 UPDATE job_claims c SET open = c.open - e.n FROM counted e
                  WHERE c.tenant_id = $1 AND c.id = e.claim_id
+                     AND c.id = ANY(ARRAY(SELECT claim_id FROM counted))
              )
              SELECT id, claim_id, session_id, unique_key, attempt, costs FROM ended"
         )
