@@ -2,12 +2,13 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use agentkeep_core::{ClaimedJob, Completion, JobId};
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::Semaphore;
 
 /// Time over which the pace is measured.
 const PACE_OVER: Duration = Duration::from_millis(200);
@@ -21,11 +22,48 @@ pub(super) struct Held {
     state: Mutex<State>,
 }
 
+/// Tells a handler to stop, at the latest when it is dropped: then nobody waits for the handler any more.
+struct Teller(StopSignal);
+
+impl Teller {
+    fn tell(&self) {
+        self.0.0.close();
+    }
+}
+
+impl Drop for Teller {
+    fn drop(&mut self) {
+        self.tell();
+    }
+}
+
+/// What a handler hears of it. A semaphore that has no permits and is closed is the lightest thing that many may wait
+/// for: each job has one.
+#[derive(Clone)]
+pub(super) struct StopSignal(Arc<Semaphore>);
+
+impl Default for StopSignal {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(0)))
+    }
+}
+
+impl StopSignal {
+    pub(super) fn is_told(&self) -> bool {
+        self.0.is_closed()
+    }
+
+    pub(super) async fn told(&self) {
+        // There is no permit: this ends with an error, when it is closed.
+        let _ = self.0.acquire().await;
+    }
+}
+
 #[derive(Default)]
 struct State {
     waiting: VecDeque<ClaimedJob>,
     /// Running, or ended and not yet written: the attempt, and how to tell it to stop.
-    begun: HashMap<JobId, (i32, watch::Sender<bool>)>,
+    begun: HashMap<JobId, (i32, Teller)>,
     done: Vec<Completion>,
     /// How many are being written.
     writing: usize,
@@ -41,11 +79,11 @@ impl Held {
     }
 
     /// The next job to run.
-    pub(super) fn begin(&self) -> Option<(ClaimedJob, watch::Receiver<bool>)> {
+    pub(super) fn begin(&self) -> Option<(ClaimedJob, StopSignal)> {
         let mut state = self.state.lock();
         let job = state.waiting.pop_front()?;
-        let (tell, stop) = watch::channel(false);
-        state.begun.insert(job.id, (job.attempt, tell));
+        let stop = StopSignal::default();
+        state.begun.insert(job.id, (job.attempt, Teller(stop.clone())));
         Some((job, stop))
     }
 
@@ -116,7 +154,7 @@ impl Held {
     pub(super) fn stop(&self, job: JobId) -> Option<ClaimedJob> {
         let mut state = self.state.lock();
         if let Some((_, tell)) = state.begun.get(&job) {
-            tell.send_replace(true);
+            tell.tell();
             return None;
         }
         let index = state.waiting.iter().position(|waiting| waiting.id == job)?;
@@ -126,7 +164,7 @@ impl Held {
     /// Tells all that run to stop.
     pub(super) fn stop_all(&self) {
         for (_, tell) in self.state.lock().begun.values() {
-            tell.send_replace(true);
+            tell.tell();
         }
     }
 

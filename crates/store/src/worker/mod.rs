@@ -26,7 +26,7 @@ use std::{fmt, sync::Arc, time::Duration};
 #[cfg(doc)]
 use agentkeep_core::Completion;
 use agentkeep_core::{ClaimedJob, Error, Json, Money, NewApproval, Result, check_lease, limits};
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::task::JoinHandle;
 
 use crate::{repo::Retry, store::TenantStore};
 
@@ -131,7 +131,7 @@ pub type HandlerError = Box<dyn std::error::Error + Send + Sync>;
 pub struct JobContext {
     job: Arc<ClaimedJob>,
     store: TenantStore,
-    stop: watch::Receiver<bool>,
+    stop: held::StopSignal,
 }
 
 impl fmt::Debug for JobContext {
@@ -177,14 +177,12 @@ impl JobContext {
     /// down and its grace is over.
     #[must_use]
     pub fn should_stop(&self) -> bool {
-        *self.stop.borrow()
+        self.stop.is_told()
     }
 
     /// Returns when the handler should stop.
     pub async fn stopped(&self) {
-        let mut stop = self.stop.clone();
-        // The worker is gone: nobody waits for this handler any more.
-        let _ = stop.wait_for(|stop| *stop).await;
+        self.stop.told().await;
     }
 }
 

@@ -23,7 +23,7 @@ use crate::engine::{BatchSql, Executor, FromRow, Last, RowRef, Sql, Then};
 // Claims are counted once, and looked for by their ids: left to itself the planner counts anew for each claim that is
 // kept.
 macro_rules! complete {
-    ($tied:literal) => {
+    ($tied:literal, $returning:literal, $columns:literal) => {
         concat!(
             "WITH ended AS (
                  UPDATE jobs j
@@ -31,8 +31,9 @@ macro_rules! complete {
                  FROM unnest($3::uuid[], $4::int4[], $5::text[]) AS i (id, attempt, result)
                  WHERE j.tenant_id = $1 AND j.id = i.id AND j.attempt = i.attempt AND j.status = 'running' AND ",
             $tied,
+            " RETURNING j.id, j.claim_id, j.attempt",
+            $returning,
             "
-                 RETURNING j.id, j.claim_id, j.session_id, j.unique_key, j.attempt, j.estimated_cost IS NOT NULL AS costs
              ), counted AS MATERIALIZED (
                  SELECT claim_id, count(*) AS n FROM ended WHERE claim_id IS NOT NULL
                  GROUP BY claim_id ORDER BY claim_id
@@ -41,15 +42,18 @@ macro_rules! complete {
                  WHERE c.tenant_id = $1 AND c.id = e.claim_id
                      AND c.id = ANY(ARRAY(SELECT claim_id FROM counted))
              )
-             SELECT id, claim_id, session_id, unique_key, attempt, costs FROM ended"
+             SELECT id, claim_id, attempt",
+            $columns,
+            " FROM ended"
         )
     };
 }
 macro_rules! complete_one {
-    ($tied:literal) => {
+    ($tied:literal, $columns:literal) => {
         concat!(
-            "SELECT id, claim_id, session_id, unique_key, attempt, estimated_cost IS NOT NULL FROM jobs
-             WHERE tenant_id = $1 AND id = $3 AND attempt = $4 AND status = 'running' AND ",
+            "SELECT id, claim_id, attempt",
+            $columns,
+            " FROM jobs WHERE tenant_id = $1 AND id = $3 AND attempt = $4 AND status = 'running' AND ",
             $tied,
         )
     };
@@ -73,10 +77,19 @@ macro_rules! close {
 
 /// Jobs whose end concerns nobody else: one statement is all.
 static COMPLETE: BatchSql =
-    BatchSql::with(complete!("NOT j.tied"), complete_one!("NOT tied"), Then::Nothing, end_one!(), close!());
+    BatchSql::with(complete!("NOT j.tied", "", ""), complete_one!("NOT tied", ""), Then::Nothing, end_one!(), close!());
 /// The others: what hangs from them follows in the same transaction.
-static COMPLETE_TIED: BatchSql =
-    BatchSql::with(complete!("j.tied"), complete_one!("tied"), Then::Nothing, end_one!(), close!());
+static COMPLETE_TIED: BatchSql = BatchSql::with(
+    complete!(
+        "j.tied",
+        ", j.session_id, j.unique_key, j.estimated_cost IS NOT NULL AS costs",
+        ", session_id, unique_key, costs"
+    ),
+    complete_one!("tied", ", session_id, unique_key, estimated_cost IS NOT NULL"),
+    Then::Nothing,
+    end_one!(),
+    close!(),
+);
 /// Control: what happens without the fence.
 #[cfg(any(test, feature = "conformance"))]
 static COMPLETE_UNFENCED: BatchSql = BatchSql::new(
@@ -169,7 +182,7 @@ struct Ended {
 impl FromRow for Ended {
     fn from_row(row: &RowRef<'_>) -> Result<Self> {
         // The second column is the claim, which the last of the statements on SQLite counts by.
-        Ok(Self { job: row.get(0)?, session: row.get(2)?, key: row.get(3)?, attempt: row.get(4)?, costs: row.get(5)? })
+        Ok(Self { job: row.get(0)?, attempt: row.get(2)?, session: row.get(3)?, key: row.get(4)?, costs: row.get(5)? })
     }
 }
 
@@ -209,8 +222,8 @@ impl Jobs<'_> {
         order.sort_unstable_by_key(|completion| completion.job);
         let fixed = params![self.0.tenant, self.0.now()];
         let rows = order.iter().map(|completion| row_of(completion)).collect();
-        let done: Vec<Ended> = self.0.executor.batch(&COMPLETE, &fixed, rows).await?;
-        let mut done: HashSet<(JobId, i32)> = done.into_iter().map(|ended| (ended.job, ended.attempt)).collect();
+        let done: Vec<(JobId, Option<Uuid>, i32)> = self.0.executor.batch(&COMPLETE, &fixed, rows).await?;
+        let mut done: HashSet<(JobId, i32)> = done.into_iter().map(|(job, _, attempt)| (job, attempt)).collect();
         order.retain(|completion| !done.contains(&(completion.job, completion.attempt)));
         if !order.is_empty() {
             let rest = &order;
