@@ -29,6 +29,8 @@ pub(crate) enum ColumnRef<'a> {
     Time(Timestamp),
     /// The text of a `jsonb` column, escapes and all.
     Jsonb(&'a str),
+    /// What cannot be read, and why.
+    Broken(&'static str),
 }
 
 impl std::fmt::Debug for ColumnRef<'_> {
@@ -51,6 +53,7 @@ impl ColumnRef<'_> {
             Self::Uuid(_) => "a UUID",
             Self::Time(_) => "a time",
             Self::Jsonb(_) => "jsonb",
+            Self::Broken(why) => why,
         }
     }
 }
@@ -65,11 +68,23 @@ impl RowRef<'_> {
     /// Decodes column `index`, counted from 0.
     pub(crate) fn get<T: FromColumn>(&self, index: usize) -> Result<T> {
         let column = match self {
-            Self::Postgres(row) => super::postgres::column(row, index)?,
-            Self::Sqlite(row) => super::sqlite::column(row, index)?,
+            Self::Postgres(row) => super::postgres::column(row, index),
+            Self::Sqlite(row) => super::sqlite::column(row, index),
         };
-        T::from_column(column)
-            .map_err(|wanted| Error::database(format!("column {index} holds {column:?}, not {wanted}")))
+        T::from_column(column).map_err(|wanted| self.unwanted(index, column, wanted))
+    }
+
+    #[cold]
+    fn unwanted(&self, index: usize, column: ColumnRef<'_>, wanted: &str) -> Error {
+        let title = match self {
+            Self::Postgres(row) => super::postgres::title(row, index),
+            Self::Sqlite(row) => row.as_ref().column_name(index).ok().map(str::to_owned),
+        };
+        let title = title.map_or_else(String::new, |title| format!(" ({title})"));
+        Error::database(match column {
+            ColumnRef::Broken(why) => format!("column {index}{title}: {why}"),
+            column => format!("column {index}{title} holds {column:?}, not {wanted}"),
+        })
     }
 }
 
@@ -215,6 +230,7 @@ impl FromColumn for Value {
             ColumnRef::Uuid(id) => Self::Uuid(id),
             ColumnRef::Time(time) => Self::Time(time),
             ColumnRef::Jsonb(text) => Self::Json(Json::from_stored(unescape_json(text))),
+            ColumnRef::Broken(_) => return Err("a value"),
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use agentkeep_core::{Error, Result, Timestamp};
+use agentkeep_core::Timestamp;
 use tokio_postgres::types::{FromSql, Kind, Type};
 use uuid::Uuid;
 
@@ -13,70 +13,85 @@ type Failure = Box<dyn std::error::Error + Sync + Send>;
 /// 2000-01-01T00:00:00Z, from where PostgreSQL counts, in microseconds since 1970.
 pub(super) const EPOCH: i64 = 946_684_800_000_000;
 
-/// Column `index` of a row, counted from 0.
-///
-/// # Errors
-/// [`Error::Database`] for a type without a counterpart: the statement has to CAST it.
-pub(in super::super) fn column(row: &tokio_postgres::Row, index: usize) -> Result<ColumnRef<'_>> {
-    row.try_get::<_, Column<'_>>(index).map(|column| column.0).map_err(|error| {
-        let reason = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
-        match row.columns().get(index) {
-            Some(column) => Error::database(format!("column {index} ({}): {reason}", column.name())),
-            None => Error::database(format!("there is no column {index}: the row has {}", row.len())),
-        }
-    })
+/// Column `index` of a row, counted from 0; [`ColumnRef::Broken`] when there is none, or when its type has no
+/// counterpart. Without a `Result`, as this runs for every column of every row.
+#[inline]
+pub(in super::super) fn column(row: &tokio_postgres::Row, index: usize) -> ColumnRef<'_> {
+    match row.try_get::<_, Column<'_>>(index) {
+        Ok(column) => column.0,
+        Err(_) => ColumnRef::Broken("there is no such column"),
+    }
+}
+
+/// Name and type of a column, for an error.
+pub(in super::super) fn title(row: &tokio_postgres::Row, index: usize) -> Option<String> {
+    row.columns().get(index).map(|column| format!("{}, {}", column.name(), column.type_().name()))
 }
 
 /// A [`ColumnRef`] that the driver may decode.
 struct Column<'a>(ColumnRef<'a>);
 
 impl<'a> FromSql<'a> for Column<'a> {
+    #[inline]
     fn from_sql(ty: &Type, raw: &'a [u8]) -> Result<Self, Failure> {
-        decode(ty, raw).map(Self)
+        Ok(Self(decode(ty, raw)))
     }
 
+    #[inline]
     fn from_sql_null(_: &Type) -> Result<Self, Failure> {
         Ok(Self(ColumnRef::Null))
     }
 
+    #[inline]
     fn accepts(_: &Type) -> bool {
         true
     }
 }
 
-fn decode<'a>(ty: &Type, raw: &'a [u8]) -> Result<ColumnRef<'a>, Failure> {
-    Ok(match *ty {
-        Type::BOOL => ColumnRef::Bool(bool::from_sql(ty, raw)?),
-        Type::INT2 => ColumnRef::Int(i16::from_sql(ty, raw)?.into()),
-        Type::INT4 => ColumnRef::Int(i32::from_sql(ty, raw)?.into()),
-        Type::INT8 => ColumnRef::Int(i64::from_sql(ty, raw)?),
-        Type::OID => ColumnRef::Int(u32::from_sql(ty, raw)?.into()),
-        Type::FLOAT4 => ColumnRef::Float(f32::from_sql(ty, raw)?.into()),
-        Type::FLOAT8 => ColumnRef::Float(f64::from_sql(ty, raw)?),
+fn decode<'a>(ty: &Type, raw: &'a [u8]) -> ColumnRef<'a> {
+    const TOO_SHORT: ColumnRef<'static> = ColumnRef::Broken("the server sent too few or too many bytes");
+
+    fn number<'a, const N: usize>(raw: &'a [u8], make: impl FnOnce([u8; N]) -> ColumnRef<'a>) -> ColumnRef<'a> {
+        raw.try_into().map_or(TOO_SHORT, make)
+    }
+    fn text<'a>(raw: &'a [u8], make: impl FnOnce(&'a str) -> ColumnRef<'a>) -> ColumnRef<'a> {
+        std::str::from_utf8(raw).map_or(ColumnRef::Broken("the server sent text that is not UTF-8"), make)
+    }
+
+    match *ty {
+        Type::BOOL => number(raw, |[byte]| ColumnRef::Bool(byte != 0)),
+        Type::INT2 => number(raw, |bytes| ColumnRef::Int(i16::from_be_bytes(bytes).into())),
+        Type::INT4 => number(raw, |bytes| ColumnRef::Int(i32::from_be_bytes(bytes).into())),
+        Type::INT8 => number(raw, |bytes| ColumnRef::Int(i64::from_be_bytes(bytes))),
+        Type::OID => number(raw, |bytes| ColumnRef::Int(u32::from_be_bytes(bytes).into())),
+        Type::FLOAT4 => number(raw, |bytes| ColumnRef::Float(f32::from_be_bytes(bytes).into())),
+        Type::FLOAT8 => number(raw, |bytes| ColumnRef::Float(f64::from_be_bytes(bytes))),
         Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME | Type::UNKNOWN | Type::JSON => {
-            ColumnRef::Text(std::str::from_utf8(raw)?)
+            text(raw, ColumnRef::Text)
         }
         Type::JSONB => match raw.split_first() {
-            Some((1, text)) => ColumnRef::Jsonb(std::str::from_utf8(text)?),
-            _ => return Err("the server sent jsonb of an unknown version".into()),
+            Some((1, json)) => text(json, ColumnRef::Jsonb),
+            _ => ColumnRef::Broken("the server sent jsonb of an unknown version"),
         },
         Type::BYTEA => ColumnRef::Bytes(raw),
-        Type::UUID => ColumnRef::Uuid(Uuid::from_slice(raw)?),
-        Type::TIMESTAMPTZ | Type::TIMESTAMP => ColumnRef::Time(time(i64::from_sql(ty, raw)?)?),
-        Type::NUMERIC => ColumnRef::Numeric(Numeric::new(raw)?),
+        Type::UUID => number(raw, |bytes| ColumnRef::Uuid(Uuid::from_bytes(bytes))),
+        Type::TIMESTAMPTZ | Type::TIMESTAMP => number(raw, |bytes| time(i64::from_be_bytes(bytes))),
+        Type::NUMERIC => {
+            Numeric::new(raw).map_or(ColumnRef::Broken("the server sent a malformed numeric"), ColumnRef::Numeric)
+        }
         // What a function that gives nothing gives: `SELECT pg_notify(…)`.
         Type::VOID => ColumnRef::Null,
-        _ if let Kind::Domain(base) = ty.kind() => return decode(base, raw),
-        _ => return Err(format!("type {} has no counterpart here; CAST it to text in the statement", ty.name()).into()),
-    })
+        _ if let Kind::Domain(base) = ty.kind() => decode(base, raw),
+        _ => ColumnRef::Broken("its type has no counterpart here; CAST it to text in the statement"),
+    }
 }
 
-fn time(since_2000: i64) -> Result<Timestamp, Failure> {
+fn time<'a>(since_2000: i64) -> ColumnRef<'a> {
     if matches!(since_2000, i64::MIN | i64::MAX) {
-        return Err("infinity is no point in time; CAST it to text in the statement".into());
+        return ColumnRef::Broken("infinity is no point in time; CAST it to text in the statement");
     }
-    let micros = since_2000.checked_add(EPOCH).ok_or("the time lies outside the years 0001 to 9999")?;
-    Timestamp::from_micros(micros).map_err(|error| error.to_string().into())
+    let time = since_2000.checked_add(EPOCH).and_then(|micros| Timestamp::from_micros(micros).ok());
+    time.map_or(ColumnRef::Broken("the time lies outside the years 0001 to 9999"), ColumnRef::Time)
 }
 
 /// A `numeric` as the server sends it: groups of four decimal digits.
@@ -94,14 +109,12 @@ const INFINITE: u16 = 0xD000;
 const MINUS_INFINITE: u16 = 0xF000;
 
 impl<'a> Numeric<'a> {
-    fn new(raw: &'a [u8]) -> Result<Self, Failure> {
+    /// `None` when it is malformed.
+    fn new(raw: &'a [u8]) -> Option<Self> {
         let word = |at: usize| raw.get(at..at + 2).map(|bytes| u16::from_be_bytes([bytes[0], bytes[1]]));
-        let malformed = || Failure::from("the server sent a malformed numeric");
-        let (Some(count), Some(weight), Some(sign), Some(scale)) = (word(0), word(2), word(4), word(6)) else {
-            return Err(malformed());
-        };
-        let groups = raw.get(8..8 + 2 * usize::from(count)).ok_or_else(malformed)?;
-        Ok(Self { groups, weight: weight.cast_signed(), sign, scale })
+        let (count, weight, sign, scale) = (word(0)?, word(2)?, word(4)?, word(6)?);
+        let groups = raw.get(8..8 + 2 * usize::from(count))?;
+        Some(Self { groups, weight: weight.cast_signed(), sign, scale })
     }
 
     fn group(&self, index: i32) -> u16 {
@@ -169,9 +182,13 @@ mod tests {
 
     #[test]
     fn infinity_and_unknown_types_are_errors_that_say_what_to_do() {
-        let error = decode(&Type::TIMESTAMPTZ, &i64::MAX.to_be_bytes()).expect_err("infinity");
-        assert!(error.to_string().contains("CAST"), "{error}");
-        let error = decode(&Type::DATE, &[0; 4]).expect_err("a date");
-        assert!(error.to_string().contains("type date"), "{error}");
+        let broken = |ty, raw: &[u8]| match decode(&ty, raw) {
+            ColumnRef::Broken(why) => why,
+            column => panic!("{column:?}"),
+        };
+        assert!(broken(Type::TIMESTAMPTZ, &i64::MAX.to_be_bytes()).contains("CAST"));
+        assert!(broken(Type::DATE, &[0; 4]).contains("CAST"));
+        assert!(broken(Type::INT8, &[0; 4]).contains("too few"));
+        assert!(broken(Type::TEXT, &[0xFF]).contains("UTF-8"));
     }
 }

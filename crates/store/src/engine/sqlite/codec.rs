@@ -34,19 +34,19 @@ impl ToSql for Value {
     }
 }
 
-/// Column `index` of a row, as it is stored.
-pub(crate) fn column<'a>(row: &'a rusqlite::Row<'_>, index: usize) -> Result<ColumnRef<'a>> {
-    let value = row.get_ref(index).map_err(|cause| Error::database(cause.to_string()))?;
-    Ok(match value {
-        ValueRef::Null => ColumnRef::Null,
-        ValueRef::Integer(value) => ColumnRef::Int(value),
-        ValueRef::Real(value) => ColumnRef::Float(value),
-        ValueRef::Text(bytes) => ColumnRef::Text(
-            std::str::from_utf8(bytes)
-                .map_err(|_| Error::database(format!("column {index} holds text that is not UTF-8")))?,
-        ),
-        ValueRef::Blob(bytes) => ColumnRef::Bytes(bytes),
-    })
+/// Column `index` of a row, as it is stored. Inlined, and without a `Result`: this runs for every column of every row.
+#[inline]
+pub(crate) fn column<'a>(row: &'a rusqlite::Row<'_>, index: usize) -> ColumnRef<'a> {
+    match row.get_ref(index) {
+        Ok(ValueRef::Null) => ColumnRef::Null,
+        Ok(ValueRef::Integer(value)) => ColumnRef::Int(value),
+        Ok(ValueRef::Real(value)) => ColumnRef::Float(value),
+        Ok(ValueRef::Text(bytes)) => {
+            std::str::from_utf8(bytes).map_or(ColumnRef::Broken("it holds text that is not UTF-8"), ColumnRef::Text)
+        }
+        Ok(ValueRef::Blob(bytes)) => ColumnRef::Bytes(bytes),
+        Err(_) => ColumnRef::Broken("there is no such column"),
+    }
 }
 
 /// Binds `params` to `$1`, `$2` …
