@@ -100,7 +100,8 @@ impl Session {
         // LIKE tells letters apart by case, as PostgreSQL's does.
         connection.pragma_update(None, "case_sensitive_like", true)?;
         // Kibibytes when negative: the writer keeps the hot ends of the indexes, readers stay small. More would
-        // not be faster: a commit that has split a page looks through the whole cache.
+        // not be faster: a commit that has split a page looks through the whole cache. Nor is the file mapped into
+        // memory: a read that finds somebody has written unmaps it first, and takes twice as long.
         let cache = if role == Role::Writer { -8_192 } else { -4_096 };
         connection.pragma_update(None, "cache_size", cache)?;
         if role == Role::Reader {
