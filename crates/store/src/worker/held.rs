@@ -106,16 +106,19 @@ impl Held {
     }
 
     /// What was taken to be written is written, or never will be.
-    pub(super) fn written(&self, jobs: Vec<JobId>) {
-        self.state.lock().writing -= jobs.len();
-        self.end(jobs);
+    pub(super) fn written(&self, attempts: Vec<(JobId, i32)>) {
+        self.state.lock().writing -= attempts.len();
+        self.end(attempts);
     }
 
-    /// Nothing more is to be done about these.
-    pub(super) fn end(&self, jobs: impl IntoIterator<Item = JobId>) {
+    /// Nothing more is to be done about these attempts. Another one of the same job goes on: an attempt whose lease was
+    /// over may end after this worker has claimed the job once more.
+    pub(super) fn end(&self, attempts: impl IntoIterator<Item = (JobId, i32)>) {
         let mut state = self.state.lock();
-        for job in jobs {
-            state.begun.remove(&job);
+        for (job, attempt) in attempts {
+            if state.begun.get(&job).is_some_and(|(begun, _)| *begun == attempt) {
+                state.begun.remove(&job);
+            }
             state.ended += 1;
         }
         let now = Instant::now();
@@ -218,7 +221,7 @@ mod tests {
 
     /// Writes what waits to be written.
     fn write(held: &Held) {
-        let written = held.take_done(usize::MAX).iter().map(|done| done.job).collect();
+        let written = held.take_done(usize::MAX).iter().map(|done| (done.job, done.attempt)).collect();
         held.written(written);
     }
 
@@ -249,7 +252,19 @@ mod tests {
         assert_eq!(wanted(&held), CONCURRENCY + PREFETCH, "nor does what is being written");
         handle(&held, CONCURRENCY + PREFETCH);
         assert_eq!(wanted(&held), 0, "but twice as much does");
-        held.written(writing.iter().map(|done| done.job).collect());
+        held.written(writing.iter().map(|done| (done.job, done.attempt)).collect());
         assert_eq!(wanted(&held), CONCURRENCY + PREFETCH);
+    }
+    #[test]
+    fn the_end_of_an_attempt_does_not_end_the_next() {
+        let held = Held::default();
+        held.add(vec![job(1), ClaimedJob { attempt: 2, ..job(1) }]);
+        let (first, first_stop) = held.begin().expect("a job waits");
+        let (_, second_stop) = held.begin().expect("it was claimed again");
+        assert!(first_stop.is_told(), "it is somebody else's now");
+        held.done(first.done(None));
+        write(&held);
+        assert_eq!(held.attempts(), [(JobId(Uuid::from_u128(1)), 2)]);
+        assert!(!second_stop.is_told());
     }
 }

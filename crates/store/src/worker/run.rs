@@ -133,7 +133,7 @@ where
         for (job, attempt) in self.held.attempts() {
             let given = self.store.jobs().give_back(job, attempt).await;
             self.note("a job was not given back", given.map(|_| ()));
-            self.held.end([job]);
+            self.held.end([(job, attempt)]);
         }
         self.note("the worker did not say goodbye", self.store.jobs().leave(&self.name).await);
     }
@@ -240,7 +240,7 @@ where
         let Some(written) = written else { return };
         // What could not be written is given back after a while: see `look_for_unknown`.
         self.note("the end of an attempt was not written", written);
-        self.held.end([id]);
+        self.held.end([(id, attempt)]);
     }
 
     /// Leaves a completion to the task that writes them: `None`. One that cannot be written has failed, which is
@@ -276,7 +276,7 @@ where
             if done.is_empty() {
                 return;
             }
-            let ids: Vec<_> = done.iter().map(|done| done.job).collect();
+            let attempts: Vec<_> = done.iter().map(|done| (done.job, done.attempt)).collect();
             loop {
                 match self.store.jobs().complete_many(done.clone()).await {
                     Ok(outcomes) => {
@@ -296,7 +296,7 @@ where
                     }
                 }
             }
-            self.held.written(ids);
+            self.held.written(attempts);
             self.room.notify_one();
         }
     }
