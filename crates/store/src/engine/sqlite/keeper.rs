@@ -15,7 +15,7 @@ use std::{
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
     thread::{JoinHandle, Thread},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use agentkeep_core::{Error, Result};
@@ -116,15 +116,28 @@ fn keep(wishes: &Wishes, target: &Target, config: &Config, log: impl Fn() -> u32
             session = Session::open(target, config, Role::Reader).ok();
         }
         let Some(session) = session.as_ref().filter(|_| !written) else {
-            std::thread::park_timeout(HOLD);
+            rest(wishes);
             continue;
         };
         // Where it cannot be taken it is tried again after the same time.
         let _ = take(session);
-        std::thread::park_timeout(HOLD);
+        rest(wishes);
         if !session.connection.is_autocommit() {
             let _ = control(&session.connection, "ROLLBACK");
         }
+    }
+}
+
+/// Lets [`HOLD`] go by. Those who read meanwhile wake this thread: it would take the lock anew all the time, and be in
+/// their way.
+fn rest(wishes: &Wishes) {
+    let until = Instant::now() + HOLD;
+    while !wishes.closed.load(Ordering::Acquire) {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        std::thread::park_timeout(left);
     }
 }
 
@@ -136,8 +149,6 @@ fn take(session: &Session) -> rusqlite::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
     use crate::engine::sqlite::connection::claim;
 
