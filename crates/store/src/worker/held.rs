@@ -99,9 +99,6 @@ impl Held {
         let mut state = self.state.lock();
         let most = most.min(state.done.len());
         state.writing += most;
-        if most == state.done.len() {
-            return std::mem::take(&mut state.done);
-        }
         state.done.drain(..most).collect()
     }
 

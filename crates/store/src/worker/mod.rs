@@ -174,7 +174,8 @@ impl JobContext {
     }
 
     /// Whether the handler should stop: the job is to be canceled, it is somebody else's now, or the worker shuts
-    /// down and its grace is over.
+    /// down and its grace is over, or is gone. True as well once the attempt has ended, for what the handler left
+    /// running.
     #[must_use]
     pub fn should_stop(&self) -> bool {
         self.stop.is_told()
