@@ -84,6 +84,27 @@ impl PrivatePostgres {
         Ok(server)
     }
 
+    /// As [`PrivatePostgres::start`], for benches: with the files of its log made, as many as it may keep. A server
+    /// that has worked for a while takes old ones again. A new one halts all who write for each of them, until it has
+    /// filled it with zeros, and whoever writes most halts most: of the second that a round takes, a quarter.
+    pub fn start_seasoned(options: &Options) -> Result<PrivatePostgres> {
+        let server = Self::start(options)?;
+        for statement in [
+            "ALTER SYSTEM SET min_wal_size = '4GB'",
+            "SELECT pg_reload_conf()",
+            "DO $$ BEGIN
+                 FOR file IN 1..256 LOOP
+                     PERFORM pg_logical_emit_message(false, 'agentkeep', 'something to write');
+                     PERFORM pg_switch_wal();
+                 END LOOP;
+             END $$",
+            "CHECKPOINT",
+        ] {
+            server.ask("postgres", statement)?;
+        }
+        Ok(server)
+    }
+
     /// `postgres://…` of the database `agentkeep`, as a user who may do everything.
     pub fn url(&self) -> String {
         self.url_of("agentkeep")

@@ -71,7 +71,7 @@ pub(super) static APPEND: AppendSql = AppendSql {
              SET last_seq = h.last_seq + g.n, message_count = h.message_count + g.n,
                  last_message_at = GREATEST(h.last_message_at, g.at)
              FROM unnest($2::uuid[], $3::int8[], $4::timestamptz[]) AS g (session_id, n, at)
-             WHERE h.tenant_id = $1 AND h.session_id = g.session_id
+             WHERE h.tenant_id = $1 AND h.session_id = ANY($2::uuid[]) AND h.session_id = g.session_id
              RETURNING h.session_id, h.last_seq - g.n AS base
          ), written AS (
              INSERT INTO messages (tenant_id, session_id, seq, created_at, updated_at, id, role, type, is_streaming,
@@ -97,7 +97,7 @@ pub(super) static APPEND: AppendSql = AppendSql {
              SET last_seq = h.last_seq + g.n, message_count = h.message_count + g.n,
                  last_message_at = GREATEST(h.last_message_at, g.at)
              FROM unnest($2::uuid[], $3::int8[], $4::timestamptz[]) AS g (session_id, n, at)
-             WHERE h.tenant_id = $1 AND h.session_id = g.session_id
+             WHERE h.tenant_id = $1 AND h.session_id = ANY($2::uuid[]) AND h.session_id = g.session_id
              RETURNING h.session_id, h.last_seq - g.n AS base
          ), written AS (
              INSERT INTO messages (tenant_id, session_id, seq, created_at, updated_at, id, role, type, is_streaming,

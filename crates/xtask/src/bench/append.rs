@@ -34,7 +34,7 @@ pub fn run(cases: &Selection, json: bool) -> Result<()> {
 }
 
 fn postgres(runtime: &Runtime, run: &Run<'_>) -> Result<()> {
-    let server = PrivatePostgres::start(&Options::default())?;
+    let server = PrivatePostgres::start_seasoned(&Options::default())?;
     let store = runtime.block_on(async {
         let store = Store::open_with(Config::new(server.url())).await?;
         load::fill(&store).await?;

@@ -65,7 +65,7 @@ pub fn run(cases: &Selection, json: bool) -> Result<()> {
         measure(&runtime, "sqlite", &url, entries, cases, json)?;
     }
     if cases.wants_engine("postgres") {
-        let server = PrivatePostgres::start(&Options::default())?;
+        let server = PrivatePostgres::start_seasoned(&Options::default())?;
         measure(&runtime, "postgres", &server.url(), entries, cases, json)?;
     }
     Ok(())

@@ -81,7 +81,7 @@ impl Run<'_> {
     }
 
     fn postgres(&self) -> Result<()> {
-        let postgres = PrivatePostgres::start(&Options::default())?;
+        let postgres = PrivatePostgres::start_seasoned(&Options::default())?;
         let url = postgres.url();
         let store = self.runtime.block_on(Store::open_with(Config::new(&url)))?;
         self.runtime.block_on(load::fill(&store))?;

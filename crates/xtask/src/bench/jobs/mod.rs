@@ -107,7 +107,7 @@ fn postgres(cases: &Selection, json: bool, failed: &mut Vec<String>) -> Result<(
     if !CASES.iter().any(|case| cases.wants("postgres", case)) {
         return Ok(());
     }
-    let server = PrivatePostgres::start(&Options::default())?;
+    let server = PrivatePostgres::start_seasoned(&Options::default())?;
     let databases = Databases::new(&server);
     let mut entries = Vec::new();
     for name in SYSTEMS.iter().copied().filter(|name| cases.wants_system(name)) {
