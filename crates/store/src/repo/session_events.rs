@@ -23,7 +23,7 @@ pub struct SessionEvents<'a>(pub(super) &'a TenantStore);
 const POSTGRES: &str = "WITH head AS (
          UPDATE session_heads h SET last_event = h.last_event + g.n
          FROM unnest($2::uuid[], $3::int8[], $4::timestamptz[]) AS g (session_id, n, at)
-         WHERE h.tenant_id = $1 AND h.session_id = g.session_id
+         WHERE h.tenant_id = $1 AND h.session_id = ANY($2::uuid[]) AND h.session_id = g.session_id
          RETURNING h.session_id, h.last_seq, h.last_event - g.n AS base
      ), written AS (
          INSERT INTO session_events (tenant_id, session_id, number, seq, created_at, type, message_id, run_id, data)

@@ -13,8 +13,8 @@ use super::{
     link::{Link, Ready},
 };
 
-/// Rows of one statement.
-const ROWS_A_STATEMENT: usize = 1000;
+/// Rows of one statement: what callers hand over at once is one, where its bytes allow that.
+const ROWS_A_STATEMENT: usize = 10_000;
 /// Bytes of one statement: the server takes 1 GB, and both sides hold it in memory.
 const BYTES_A_STATEMENT: usize = 16 << 20;
 

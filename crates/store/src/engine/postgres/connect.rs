@@ -42,18 +42,16 @@ pub(super) enum Purpose {
     Batches,
 }
 
-/// One statement, over and over, with arrays of any length: planned once, along the index and with tables of hashes,
-/// which serve arrays of any length. Left to itself the planner takes the length of the first arrays for typical, and
-/// where it knows nothing of a table yet it reads all that a tenant has in it.
-/// And rows that a transaction holds must not hold up all others: see `group`.
+/// One statement, over and over, with arrays of any length: planned without a look at them, along indexes and with
+/// tables of hashes, which serve any length. And rows that a transaction holds must not hold up all others: see `group`.
 const APPEND_OPTIONS: &str =
     "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_bitmapscan=off -c enable_nestloop=off \
      -c enable_mergejoin=off -c jit=off -c lock_timeout=100ms";
 
 /// The same statements over and over, on tables that grow from nothing and shrink again: the size the planner
 /// remembers is never the one they have. Each is written so that indexes and nested loops serve it at any size.
-const BATCH_OPTIONS: &str = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_hashjoin=off \
-                             -c enable_mergejoin=off -c jit=off";
+const BATCH_OPTIONS: &str = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_bitmapscan=off \
+                             -c enable_hashjoin=off -c enable_mergejoin=off -c jit=off";
 
 /// Makes connections to one database, and knows what they have in common.
 pub(super) struct Connector {

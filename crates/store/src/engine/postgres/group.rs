@@ -405,6 +405,7 @@ async fn once(
     let statement = sql.postgres_for(rows);
     let text = statement.text();
     let link = lane.link().await?;
+    link.refresh_plans().await?;
     let ready = shared.ready_on_lane(&link, text, rows.len()).await?;
     append::append(&link, &ready, statement, tenant, rows).await.inspect_err(|fault| link.forget_if_stale(text, fault))
 }

@@ -8,7 +8,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_util::TryStreamExt as _;
@@ -28,6 +28,9 @@ use super::{
 
 /// Prepared statements kept on a connection. Filters assemble statements, so their number has no other end.
 pub(super) const STATEMENTS_KEPT: usize = 512;
+/// How long a connection keeps its first plans, and how long at most: twice as long each time.
+const FIRST_PLANS: Duration = Duration::from_millis(100);
+const LONGEST_PLANS: Duration = Duration::from_secs(5 * 60);
 /// How long an answer may take after the server was asked to stop.
 const CANCELLED_LIMIT: Duration = Duration::from_secs(2);
 
@@ -42,9 +45,16 @@ pub(super) struct Link {
     encrypted: bool,
     /// When the client stops waiting for an answer.
     limit: Option<Duration>,
+    plans: Mutex<Plans>,
     /// Set when a statement ran too long: a cancel request may still be on its way, and must not hit
     /// another one.
     retired: AtomicBool,
+}
+
+/// Until when the server's plans are kept, and for how long those after them.
+struct Plans {
+    until: Instant,
+    then: Duration,
 }
 
 /// A statement as this connection can run it.
@@ -68,6 +78,7 @@ impl Link {
         Self {
             client,
             limit: connector.client_limit(),
+            plans: Mutex::new(Plans { until: Instant::now() + FIRST_PLANS, then: 2 * FIRST_PLANS }),
             connector,
             statements: Mutex::default(),
             end,
@@ -124,6 +135,25 @@ impl Link {
         }
         let types = if in_transaction { self.learn(text).await? } else { self.learn_in_transaction(text).await? };
         Ok(Ready::Unnamed(types))
+    }
+
+    /// Lets the server plan anew what it has planned once and for all, now and then: a table that it took for tiny, since
+    /// it was, has grown, and until somebody analyses it nothing else makes the server look again. What served ten rows
+    /// read all of a tenant's with each completion of jobs: half a second instead of four milliseconds.
+    pub(super) async fn refresh_plans(&self) -> Result<(), Fault> {
+        if !self.connector.prepared {
+            return Ok(());
+        }
+        {
+            let mut plans = self.plans.lock();
+            let now = Instant::now();
+            if now < plans.until {
+                return Ok(());
+            }
+            plans.until = now + plans.then;
+            plans.then = (2 * plans.then).min(LONGEST_PLANS);
+        }
+        self.command("DISCARD PLANS").await
     }
 
     fn slot(&self, text: &str) -> Arc<OnceCell<Statement>> {
