@@ -29,7 +29,7 @@ use super::{
 /// Prepared statements kept on a connection. Filters assemble statements, so their number has no other end.
 pub(super) const STATEMENTS_KEPT: usize = 512;
 /// How long a connection keeps its first plans, and how long at most: twice as long each time.
-const FIRST_PLANS: Duration = Duration::from_millis(100);
+pub(super) const FIRST_PLANS: Duration = Duration::from_millis(100);
 const LONGEST_PLANS: Duration = Duration::from_secs(5 * 60);
 /// How long an answer may take after the server was asked to stop.
 const CANCELLED_LIMIT: Duration = Duration::from_secs(2);

@@ -3,7 +3,7 @@
 use agentkeep_core::{Error, Json};
 use uuid::Uuid;
 
-use super::support::*;
+use super::{super::link::FIRST_PLANS, support::*};
 use crate::engine::{Sql, Value};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -135,4 +135,32 @@ async fn a_group_loses_its_bad_row_alone() {
             other => panic!("row {index}: {other:?}"),
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_has_grown_is_planned_for_anew() {
+    let (engine, _database) = new_database().await;
+    run(&engine, "CREATE TABLE t(tenant_id int4, id int8, n int4, PRIMARY KEY (tenant_id, id))").await;
+    let lane = engine.0.batches.acquire().await;
+    let link = lane.link().await.expect("a connection");
+    link.command(
+        "PREPARE renumber(int4, int8[]) AS UPDATE t SET n = 1 FROM unnest($2) AS i(id) \
+         WHERE t.tenant_id = $1 AND t.id = i.id",
+    )
+    .await
+    .expect("a statement");
+    let plan = || async {
+        let text = "EXPLAIN EXECUTE renumber(1, '{1,2,3}')";
+        let ready = link.ready(text, 0, false).await.expect(text);
+        let mut lines: Vec<(String,)> = Vec::new();
+        link.rows(text, &ready, Vec::<Value>::new(), &mut lines).await.expect(text);
+        lines
+    };
+    let of_nothing = plan().await;
+    run(&engine, "INSERT INTO t SELECT 1, i, 0 FROM generate_series(1, 50000) AS i").await;
+    assert_eq!(plan().await, of_nothing, "control: by itself the server keeps its plan");
+    tokio::time::sleep(FIRST_PLANS).await;
+    link.refresh_plans().await.expect("new plans");
+    let of_many = plan().await;
+    assert_ne!(of_many, of_nothing, "the server was told to look again");
 }
