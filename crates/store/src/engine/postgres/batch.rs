@@ -8,7 +8,7 @@ use tokio_postgres::types::ToSql;
 
 use super::{
     super::{BatchSql, Value, row::Rows},
-    connect::Connector,
+    connect::{Connector, Purpose},
     encode::ColumnArray,
     error::Fault,
     lanes::Lane,
@@ -45,7 +45,7 @@ pub(super) struct BatchLanes {
 impl BatchLanes {
     pub(super) fn new(connector: &Arc<Connector>) -> Self {
         Self {
-            lanes: (0..BATCH_LANES).map(|_| Lane::for_batches(Arc::clone(connector))).collect(),
+            lanes: (0..BATCH_LANES).map(|_| Lane::new(Arc::clone(connector), Purpose::Batches)).collect(),
             free: Mutex::new((0..BATCH_LANES).rev().collect()),
             permits: Semaphore::new(BATCH_LANES),
         }

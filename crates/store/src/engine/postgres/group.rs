@@ -28,7 +28,7 @@ use uuid::Uuid;
 use super::{
     super::{AppendSql, Value},
     Shared, append,
-    connect::Connector,
+    connect::{Connector, Purpose},
     error::{Fault, repeat, unavailable},
     lanes::Lane,
     retry::Effect,
@@ -93,7 +93,7 @@ struct Queue {
 impl AppendLanes {
     pub(super) fn new(connector: &Arc<Connector>) -> Self {
         Self {
-            lanes: (0..APPEND_LANES).map(|_| Lane::for_appends(Arc::clone(connector))).collect(),
+            lanes: (0..APPEND_LANES).map(|_| Lane::new(Arc::clone(connector), Purpose::Appends)).collect(),
             queue: Mutex::default(),
             lone: AtomicU32::new(0),
             idle: Notify::new(),
@@ -405,7 +405,6 @@ async fn once(
     let statement = sql.postgres_for(rows);
     let text = statement.text();
     let link = lane.link().await?;
-    link.refresh_plans().await?;
     let ready = shared.ready_on_lane(&link, text, rows.len()).await?;
     append::append(&link, &ready, statement, tenant, rows).await.inspect_err(|fault| link.forget_if_stale(text, fault))
 }

@@ -28,22 +28,14 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    pub(super) fn new(connector: Arc<Connector>) -> Self {
+    pub(super) fn new(connector: Arc<Connector>, purpose: Purpose) -> Self {
         Self {
             connector,
-            purpose: Purpose::Anything,
+            purpose,
             link: RwLock::default(),
             connecting: tokio::sync::Mutex::new(()),
             users: AtomicUsize::new(0),
         }
-    }
-
-    pub(super) fn for_appends(connector: Arc<Connector>) -> Self {
-        Self { purpose: Purpose::Appends, ..Self::new(connector) }
-    }
-
-    pub(super) fn for_batches(connector: Arc<Connector>) -> Self {
-        Self { purpose: Purpose::Batches, ..Self::new(connector) }
     }
 
     /// The lane's connection, made now if there is none.
@@ -75,7 +67,7 @@ pub(super) struct ReadLanes(Vec<Lane>);
 
 impl ReadLanes {
     pub(super) fn new(connector: &Arc<Connector>) -> Self {
-        Self((0..READ_LANES).map(|_| Lane::new(Arc::clone(connector))).collect())
+        Self((0..READ_LANES).map(|_| Lane::new(Arc::clone(connector), Purpose::Reads)).collect())
     }
 
     /// The lane with the fewest statements under way; a lone caller always gets the first.

@@ -310,7 +310,6 @@ impl Shared {
         let text = sql.postgres.postgres();
         let lane = self.batches.acquire().await;
         let link = lane.link().await?;
-        link.refresh_plans().await?;
         let ready = self.ready_on_lane(&link, text, 1).await?;
         let run = batch::run(&link, &ready, sql, fixed, rows, &mut *out).await;
         run.map(|()| out).map_err(|fault| link.shared_fault(text, fault))
@@ -325,6 +324,7 @@ impl Shared {
             lease.leaves(Left::Nothing);
             return Ok(ready);
         }
+        link.refresh_plans().await?;
         link.ready(text, count, false).await
     }
 
