@@ -50,8 +50,8 @@ const READ_OPTIONS: &str =
 
 /// One statement, over and over, with arrays of any length: planned without a look at them, along indexes and with
 /// tables of hashes, which serve any length. And rows that a transaction holds must not hold up all others: see `group`.
-const APPEND_OPTIONS: &str = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_bitmapscan=off -c enable_nestloop=off \
-     -c enable_mergejoin=off -c jit=off -c lock_timeout=100ms";
+const APPEND_OPTIONS: &str = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_bitmapscan=off \
+                              -c enable_nestloop=off -c enable_mergejoin=off -c jit=off -c lock_timeout=100ms";
 
 /// The same statements over and over, on tables that grow from nothing and shrink again: the size the planner
 /// remembers is never the one they have. Each is written so that indexes and nested loops serve it at any size.
