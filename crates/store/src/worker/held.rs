@@ -252,6 +252,7 @@ mod tests {
         held.written(writing.iter().map(|done| (done.job, done.attempt)).collect());
         assert_eq!(wanted(&held), CONCURRENCY + PREFETCH);
     }
+
     #[test]
     fn the_end_of_an_attempt_does_not_end_the_next() {
         let held = Held::default();

@@ -43,20 +43,19 @@ pub(super) enum Purpose {
     Batches,
 }
 
-/// A few rows by an index, whatever the parameters: planned once. Left to itself the planner plans `LIMIT $3` anew each
-/// time where it takes a tenth of a long session for what such a limit lets through, and that costs a third of the read.
-const READ_OPTIONS: &str =
+/// The same statements over and over, planned without a look at their parameters, along indexes. Left to itself the
+/// planner reads a table as a whole that was small when it last looked, and plans `LIMIT $3` anew each time: it takes a
+/// tenth of a long session for what such a limit lets through.
+const PLANNED_ONCE: &str =
     "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_bitmapscan=off -c jit=off";
 
-/// One statement, over and over, with arrays of any length: planned without a look at them, along indexes and with
-/// tables of hashes, which serve any length. And rows that a transaction holds must not hold up all others: see `group`.
-const APPEND_OPTIONS: &str = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_bitmapscan=off \
-                              -c enable_nestloop=off -c enable_mergejoin=off -c jit=off -c lock_timeout=100ms";
+/// Tables of hashes serve arrays of any length. And rows that a transaction holds must not hold up all others: see
+/// `group`.
+const APPEND_OPTIONS: &str = "-c enable_nestloop=off -c enable_mergejoin=off -c lock_timeout=100ms";
 
-/// The same statements over and over, on tables that grow from nothing and shrink again: the size the planner
-/// remembers is never the one they have. Each is written so that indexes and nested loops serve it at any size.
-const BATCH_OPTIONS: &str = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_bitmapscan=off \
-                             -c enable_hashjoin=off -c enable_mergejoin=off -c jit=off";
+/// On tables that grow from nothing and shrink again: each statement is written so that nested loops serve it at any
+/// size.
+const BATCH_OPTIONS: &str = "-c enable_hashjoin=off -c enable_mergejoin=off";
 
 /// Makes connections to one database, and knows what they have in common.
 pub(super) struct Connector {
@@ -85,7 +84,8 @@ impl Connector {
             // In front of what the address says, which therefore wins. A pooler refuses or ignores it, so
             // without prepared statements the client enforces the limit alone.
             let own = format!("-c statement_timeout={}", config.statement_timeout.as_millis());
-            let options = address.login.get_options().map_or(own.clone(), |given| format!("{own} {given}"));
+            let options =
+                address.login.get_options().map_or(own.clone(), |given| format!("{PLANNED_ONCE} {own} {given}"));
             address.login.options(options);
         }
         let budget = match address.login.get_connect_timeout() {
@@ -225,13 +225,13 @@ impl Connector {
         login.port(server.port);
         let own = match purpose {
             Purpose::Anything => None,
-            Purpose::Reads => Some(READ_OPTIONS),
+            Purpose::Reads => Some(""),
             Purpose::Appends => Some(APPEND_OPTIONS),
             Purpose::Batches => Some(BATCH_OPTIONS),
         };
         if let Some(own) = own.filter(|_| self.prepared) {
             let given = login.get_options().unwrap_or_default();
-            let options = format!("{own} {given}");
+            let options = format!("{PLANNED_ONCE} {own} {given}");
             login.options(options);
         }
         match &server.host {

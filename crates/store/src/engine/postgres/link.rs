@@ -138,8 +138,8 @@ impl Link {
     }
 
     /// Lets the server plan anew what it has planned once and for all, now and then: a table that it took for tiny, since
-    /// it was, has grown, and until somebody analyses it nothing else makes the server look again. What served ten rows
-    /// read all of a tenant's with each completion of jobs: half a second instead of four milliseconds.
+    /// it was, has grown, and until somebody analyses it nothing else makes the server look again. A completion of 1,000
+    /// jobs, planned on an empty table, took two seconds on one of 20,000, and seven milliseconds planned anew.
     pub(super) async fn refresh_plans(&self) -> Result<(), Fault> {
         if !self.connector.prepared {
             return Ok(());
