@@ -289,6 +289,51 @@ async fn an_append_that_does_not_lock_its_session_leaves_orphans(place: &Place) 
     assert_eq!(place.number(&orphans, &[]).await, 1, "the check notices the orphan");
 }
 
+/// Direct SQL that inserts a message while other direct SQL, with a snapshot from before, deletes the session: whether
+/// the deletion was refused, and how many messages are left without a session.
+async fn deleted_with_an_older_snapshot(checked: bool) -> (bool, i64) {
+    let url = support::new_postgres_database("snapshot").await;
+    let store = Store::open_with(support::postgres_config(&url)).await.expect("PostgreSQL opens");
+    let tenant = store.default_tenant().clone();
+    let id = session(&tenant).await.id;
+    let connect = async || {
+        let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.expect("connected");
+        tokio::spawn(connection);
+        client
+    };
+    let (writer, deleter) = (connect().await, connect().await);
+    if !checked {
+        writer.batch_execute("SET agentkeep.appends = on").await.expect("set");
+    }
+    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM messages";
+    deleter.batch_execute(begin).await.expect("a snapshot");
+    let insert = format!(
+        "INSERT INTO messages (tenant_id, session_id, seq, id, role, type, is_streaming, is_complete, created_at,
+             updated_at, metadata)
+         VALUES (1, '{id}', 1, '{id}', 'user', 'text', false, true, '2025-01-01T00:00:00Z', '2025-01-01T00:00:00Z', '{{}}')"
+    );
+    writer.batch_execute(&insert).await.expect("inserted");
+    let deleted = deleter.batch_execute(&format!("DELETE FROM sessions WHERE tenant_id = 1 AND id = '{id}'")).await;
+    if deleted.is_ok() {
+        deleter.batch_execute("COMMIT").await.expect("committed");
+    }
+    let place = Place::new(store);
+    let left = orphans(&place).await;
+    place.close().await;
+    (deleted.is_err(), left)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_is_not_deleted_by_who_cannot_see_its_messages() {
+    assert_eq!(deleted_with_an_older_snapshot(true).await, (true, 0));
+}
+
+/// Control: on a connection that promises to change the head, and does not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_whose_head_was_not_changed_is_left_behind() {
+    assert_eq!(deleted_with_an_older_snapshot(false).await, (false, 1));
+}
+
 async fn one_bad_append_in_a_crowd_fails_alone(place: &Place) {
     let tenant = place.tenant().await;
     let sessions = [session(&tenant).await.id, session(&tenant).await.id, session(&tenant).await.id];

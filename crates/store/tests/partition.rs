@@ -94,12 +94,22 @@ fn tables_of(schema: &str) -> Vec<&str> {
     names.filter_map(|rest| rest.split([' ', '(']).next()).collect()
 }
 
-/// The schema with every table that has a tenant in four parts, and without triggers but the one that deletes a ledger.
+/// Triggers that do what a foreign key would.
+const KEPT_TRIGGERS: [&str; 6] = [
+    " ledger_heads_delete ",
+    " messages_need_head ",
+    " messages_move ",
+    " session_heads_delete ",
+    " session_heads_move ",
+    " session_heads_truncate ",
+];
+
+/// The schema with every table that has a tenant in four parts, and without triggers but those.
 fn partition(schema: &str) -> String {
     let mut parts = String::new();
     let mut lines = schema.lines();
     while let Some(line) = lines.next() {
-        if line.starts_with("CREATE TRIGGER ") && !line.contains(" ledger_heads_delete ") {
+        if line.starts_with("CREATE TRIGGER ") && !KEPT_TRIGGERS.iter().any(|name| line.contains(name)) {
             let mut end = line;
             while !end.trim_end().ends_with(';') {
                 end = lines.next().expect("the end of the trigger");

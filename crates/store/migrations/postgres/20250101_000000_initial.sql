@@ -151,8 +151,8 @@ CREATE TABLE session_heads (
     FOREIGN KEY (tenant_id, session_id) REFERENCES sessions (tenant_id, id) ON DELETE CASCADE
 ) WITH (fillfactor = 50);
 
--- The entries of a session. They hang from its head, whose row an append has locked already. JSON that is never
--- searched is kept as text, exactly as it came.
+-- The entries of a session. They hang from its head, whose row an append has locked already: by triggers, not by a
+-- foreign key, see below. JSON that is never searched is kept as text, exactly as it came.
 CREATE TABLE messages (
     tenant_id int4 NOT NULL,
     session_id uuid NOT NULL,
@@ -178,8 +178,7 @@ CREATE TABLE messages (
     usage text,
     extra text,
     PRIMARY KEY (tenant_id, session_id, seq),
-    UNIQUE (tenant_id, id),
-    FOREIGN KEY (tenant_id, session_id) REFERENCES session_heads (tenant_id, session_id) ON DELETE CASCADE
+    UNIQUE (tenant_id, id)
 );
 CREATE UNIQUE INDEX messages_by_platform_message_id ON messages (tenant_id, session_id, platform_message_id) WHERE platform_message_id IS NOT NULL;
 
@@ -401,6 +400,62 @@ CREATE TRIGGER preferences_stamp BEFORE UPDATE ON preferences FOR EACH ROW EXECU
 CREATE TRIGGER mcp_servers_stamp BEFORE UPDATE ON mcp_servers FOR EACH ROW EXECUTE FUNCTION agentkeep_stamp();
 CREATE TRIGGER agent_mcp_servers_stamp BEFORE UPDATE ON agent_mcp_servers FOR EACH ROW EXECUTE FUNCTION agentkeep_stamp();
 CREATE TRIGGER checkpoints_stamp BEFORE UPDATE ON checkpoints FOR EACH ROW EXECUTE FUNCTION agentkeep_stamp();
+
+-- What a foreign key from messages to session_heads would do, but for the rows of an append: its statement has just
+-- changed the head, and a foreign key would look for that head and lock it once more for every row. Connections that
+-- run nothing but appends say so (agentkeep.appends); on all others each row is checked.
+CREATE FUNCTION agentkeep_message_needs_head() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM 1 FROM session_heads h
+    WHERE h.tenant_id = NEW.tenant_id AND h.session_id = NEW.session_id AND h.xmin = pg_current_xact_id()::xid;
+    IF FOUND THEN
+        RETURN NULL;
+    END IF;
+    -- Changed, not only locked: whoever deletes the head with an older snapshot would not see this message.
+    UPDATE session_heads SET edits = edits WHERE tenant_id = NEW.tenant_id AND session_id = NEW.session_id;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'foreign_key_violation', TABLE = 'messages',
+            MESSAGE = format('message %s belongs to session %s, which does not exist', NEW.id, NEW.session_id);
+    END IF;
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER messages_need_head AFTER INSERT ON messages FOR EACH ROW
+WHEN (current_setting('agentkeep.appends', true) IS DISTINCT FROM 'on')
+EXECUTE FUNCTION agentkeep_message_needs_head();
+CREATE TRIGGER messages_move AFTER UPDATE OF tenant_id, session_id ON messages FOR EACH ROW
+WHEN (OLD.tenant_id <> NEW.tenant_id OR OLD.session_id <> NEW.session_id)
+EXECUTE FUNCTION agentkeep_message_needs_head();
+
+CREATE FUNCTION agentkeep_head_goes() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'DELETE' THEN
+        DELETE FROM messages WHERE tenant_id = OLD.tenant_id AND session_id = OLD.session_id;
+    ELSIF EXISTS (SELECT 1 FROM messages WHERE tenant_id = OLD.tenant_id AND session_id = OLD.session_id) THEN
+        RAISE EXCEPTION USING ERRCODE = 'foreign_key_violation', TABLE = 'session_heads',
+            MESSAGE = format('session %s has messages; its head cannot become that of another', OLD.session_id);
+    END IF;
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER session_heads_delete AFTER DELETE ON session_heads FOR EACH ROW
+EXECUTE FUNCTION agentkeep_head_goes();
+CREATE TRIGGER session_heads_move AFTER UPDATE OF tenant_id, session_id ON session_heads FOR EACH ROW
+WHEN (OLD.tenant_id <> NEW.tenant_id OR OLD.session_id <> NEW.session_id)
+EXECUTE FUNCTION agentkeep_head_goes();
+
+CREATE FUNCTION agentkeep_heads_go() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT 1 FROM messages) THEN
+        RAISE EXCEPTION USING ERRCODE = 'foreign_key_violation', TABLE = 'session_heads',
+            MESSAGE = 'sessions cannot be truncated without their messages',
+            HINT = 'Truncate messages in the same statement.';
+    END IF;
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER session_heads_truncate AFTER TRUNCATE ON session_heads FOR EACH STATEMENT
+EXECUTE FUNCTION agentkeep_heads_go();
 
 -- JSON merge patch, RFC 7396.
 CREATE FUNCTION agentkeep_merge_patch(target jsonb, patch jsonb) RETURNS jsonb LANGUAGE plpgsql IMMUTABLE AS $$

@@ -232,6 +232,7 @@ macro_rules! for_each_case {
                 racing_patches_of_different_keys_lose_nothing,
                 a_missing_or_foreign_user_agent_or_team_is_told,
                 deleting_a_session_or_a_user_deletes_what_hangs_from_it,
+                messages_hang_from_their_session_for_direct_sql_too,
                 a_session_outlives_its_agent,
                 sessions_are_filtered_and_ordered,
                 json_filters_compare_every_character,

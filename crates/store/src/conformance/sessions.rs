@@ -12,7 +12,7 @@ use super::{
     Home,
     support::{agent, all_pages, chat, object, race, rows_of, said, session, team, user},
 };
-use crate::TenantStore;
+use crate::{TenantStore, Value};
 
 fn become_(status: SessionStatus) -> SessionPatch {
     SessionPatch { status: Some(status), ..SessionPatch::default() }
@@ -378,6 +378,37 @@ pub async fn deleting_a_session_or_a_user_deletes_what_hangs_from_it(home: &Home
     home.tenant.users().delete(ann.id).await.expect("deleted");
     assert_eq!(counts().await, (1, 1, 3));
     assert_eq!(read(&home.tenant, made[2].id).await.message_count, 3);
+}
+
+/// Whoever writes past the store leaves no message without its session either.
+pub async fn messages_hang_from_their_session_for_direct_sql_too(home: &Home) {
+    let (kept, other) = (session(&home.tenant).await.id, session(&home.tenant).await.id);
+    let message = home.tenant.messages().append(kept, said("one")).await.expect("appended");
+    let (tenant, nowhere) = (Value::from(home.tenant.id()), Value::from(SessionId(Uuid::nil())));
+    let (kept, other, now) = (Value::from(kept), Value::from(other), Value::from(home.tenant.now()));
+    let insert = "INSERT INTO messages (tenant_id, session_id, seq, id, role, type, is_streaming, is_complete,
+                      created_at, updated_at, metadata)
+                  VALUES ($1, $2, 2, $3, 'user', 'text', $4, $4, $5, $5, $6)";
+    let row = |session: &Value| {
+        let id = Value::from(SessionId(Uuid::from_u128(7)));
+        [tenant.clone(), session.clone(), id, Value::Bool(true), now.clone(), Value::from(object("{}"))]
+    };
+    let refused = async |sql: &str, params: &[Value]| {
+        let error = home.store.execute(sql, params).await.expect_err(sql);
+        assert!(matches!(&error, Error::Database { code: Some(code), .. } if code == "23503"), "{sql}: {error}");
+    };
+    refused(insert, &row(&nowhere)).await;
+    let moved = "UPDATE messages SET session_id = $2 WHERE tenant_id = $1 AND id = $3";
+    refused(moved, &[tenant.clone(), nowhere, message.id.into()]).await;
+    let behead = "DELETE FROM session_heads WHERE tenant_id = $1 AND session_id = $2";
+    home.store.execute(behead, &[tenant.clone(), other.clone()]).await.expect("a head without messages goes");
+    let renamed = "UPDATE session_heads SET session_id = $2 WHERE tenant_id = $1 AND session_id = $3";
+    refused(renamed, &[tenant.clone(), other.clone(), kept.clone()]).await;
+    refused(insert, &row(&other)).await;
+    assert_eq!(home.store.execute(insert, &row(&kept)).await.expect("a session that is there"), 1);
+    assert_eq!(rows_of(&home.store, &home.tenant, "messages").await, 2);
+    home.store.execute(behead, &[tenant, kept]).await.expect("deleted");
+    assert_eq!(rows_of(&home.store, &home.tenant, "messages").await, 0);
 }
 
 /// An agent that goes leaves its conversations.

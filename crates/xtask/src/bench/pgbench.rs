@@ -31,7 +31,7 @@ WITH head AS (
         metadata, content)
     SELECT 1, head.session_id, head.last_seq, '2025-01-01T00:00:00Z', '2025-01-01T00:00:00Z',
         (lpad(to_hex(:run::int8), 12, '0') || lpad(to_hex(:client_id::int8), 8, '0') || lpad(to_hex(:place::int8), 12, '0'))::uuid,
-        'user', 'text', false, true, 'METADATA'::jsonb, 'TEXT'
+        'user', 'text', false, true, :metadata::jsonb, :text::text
     FROM head
 )
 SELECT session_id, last_seq FROM head;
@@ -60,8 +60,6 @@ pub struct Pgbench {
 impl Pgbench {
     pub fn new(bin: &Path, url: &str) -> Result<Self> {
         let scripts = tempfile::tempdir()?;
-        let quoted = |text: String| text.replace('\'', "''");
-        let append = APPEND.replace("METADATA", &quoted(load::metadata())).replace("TEXT", &quoted(load::text()));
         let id = |kind: &str, number: &str| {
             format!("('{kind}-0000-0000-0000-' || lpad(to_hex(:{number}::int8), 12, '0'))::uuid")
         };
@@ -75,7 +73,7 @@ impl Pgbench {
              ORDER BY seq DESC LIMIT 30;\n",
             id("5e550000", "session")
         );
-        for (name, text) in [("append", append), ("get", get), ("recent", recent)] {
+        for (name, text) in [("append", APPEND.to_owned()), ("get", get), ("recent", recent)] {
             fs::write(scripts.path().join(name), text.trim_start())?;
         }
         Ok(Self { program: bin.join("pgbench"), url: url.to_owned(), scripts, runs: 0 })
@@ -109,10 +107,14 @@ impl Pgbench {
         let sample = if script == Script::Append { "0.2" } else { "0.05" };
         let output = Command::new(&self.program)
             .current_dir(logs.path())
+            // As the store's own connections for appends: no row looks for its parent.
+            .env("PGOPTIONS", "-c agentkeep.appends=on")
             .args(["-n", "-M", "prepared", "-j", "2", "-l", "--sampling-rate", sample])
             .args(["-c", &clients.to_string(), "-T", &seconds.to_string()])
             .args(["-D", &format!("sessions={SESSIONS}"), "-D", "place=0"])
             .args(["-D", &format!("run={}", u64::from(self.runs) + 1_000_000)])
+            // Sent with each append, as the store does; in the text of the statement they would be read but once.
+            .args(["-D", &format!("metadata={}", load::metadata()), "-D", &format!("text={}", load::text())])
             .arg("-f")
             .arg(self.scripts.path().join(name))
             .arg(&self.url)

@@ -17,6 +17,8 @@ use super::{
 
 /// Connections for batches. Claims and completions of one process overlap on them; more did not help.
 const BATCH_LANES: usize = 4;
+/// Connections for rows that are appended together. Whoever finds none free takes one of the pool.
+const BULK_APPEND_LANES: usize = 2;
 
 /// Runs a batch over `rows` as one statement; what comes of it goes to `out`.
 pub(super) async fn run(
@@ -44,17 +46,34 @@ pub(super) struct BatchLanes {
 
 impl BatchLanes {
     pub(super) fn new(connector: &Arc<Connector>) -> Self {
+        Self::of(connector, Purpose::Batches, BATCH_LANES)
+    }
+
+    /// For rows that are appended together.
+    pub(super) fn for_appends(connector: &Arc<Connector>) -> Self {
+        Self::of(connector, Purpose::Appends, BULK_APPEND_LANES)
+    }
+
+    fn of(connector: &Arc<Connector>, purpose: Purpose, count: usize) -> Self {
         Self {
-            lanes: (0..BATCH_LANES).map(|_| Lane::new(Arc::clone(connector), Purpose::Batches)).collect(),
-            free: Mutex::new((0..BATCH_LANES).rev().collect()),
-            permits: Semaphore::new(BATCH_LANES),
+            lanes: (0..count).map(|_| Lane::new(Arc::clone(connector), purpose)).collect(),
+            free: Mutex::new((0..count).rev().collect()),
+            permits: Semaphore::new(count),
         }
     }
 
     /// A connection for the caller alone, the one used last.
     pub(super) async fn acquire(&self) -> BatchLane<'_> {
         // Nobody closes the semaphore.
-        let permit = self.permits.acquire().await.ok();
+        self.lend(self.permits.acquire().await.ok())
+    }
+
+    /// The same, if one is free.
+    pub(super) fn try_acquire(&self) -> Option<BatchLane<'_>> {
+        self.permits.try_acquire().ok().map(|permit| self.lend(Some(permit)))
+    }
+
+    fn lend<'a>(&'a self, permit: Option<SemaphorePermit<'a>>) -> BatchLane<'a> {
         let index = self.free.lock().pop().unwrap_or(0);
         BatchLane { lanes: self, index, _permit: permit }
     }

@@ -49,9 +49,11 @@ pub(super) enum Purpose {
 const PLANNED_ONCE: &str =
     "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_bitmapscan=off -c jit=off";
 
-/// Tables of hashes serve arrays of any length. And rows that a transaction holds must not hold up all others: see
-/// `group`.
-const APPEND_OPTIONS: &str = "-c enable_nestloop=off -c enable_mergejoin=off -c lock_timeout=100ms";
+/// Tables of hashes serve arrays of any length. Rows that a transaction holds must not hold up all others: see `group`.
+/// And the rows of an append need no look for their parent, which the same statement has changed: triggers of
+/// `messages` ask for this word.
+const APPEND_OPTIONS: &str =
+    "-c enable_nestloop=off -c enable_mergejoin=off -c lock_timeout=100ms -c agentkeep.appends=on";
 
 /// On tables that grow from nothing and shrink again: each statement is written so that nested loops serve it at any
 /// size.
@@ -84,8 +86,7 @@ impl Connector {
             // In front of what the address says, which therefore wins. A pooler refuses or ignores it, so
             // without prepared statements the client enforces the limit alone.
             let own = format!("-c statement_timeout={}", config.statement_timeout.as_millis());
-            let options =
-                address.login.get_options().map_or(own.clone(), |given| format!("{PLANNED_ONCE} {own} {given}"));
+            let options = address.login.get_options().map_or(own.clone(), |given| format!("{own} {given}"));
             address.login.options(options);
         }
         let budget = match address.login.get_connect_timeout() {

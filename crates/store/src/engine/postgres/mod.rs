@@ -1,8 +1,8 @@
 //! PostgreSQL.
 //!
-//! Three kinds of connections, each for what it is best at: *lanes* that all callers share for short reads,
-//! pipelined; lanes on which appends that wait are committed together; and a *pool* for transactions and
-//! statements that may take long. What failed without doing anything is tried again here, so callers see
+//! Connections of several kinds, each for what it is best at: *lanes* that all callers share for short reads,
+//! pipelined; lanes on which appends that wait are committed together; lanes for one batch at a time; and a *pool* for
+//! transactions and statements that may take long. What failed without doing anything is tried again here, so callers see
 //! an error only when there is something to decide.
 
 mod address;
@@ -61,6 +61,8 @@ struct Shared {
     pool: Pool,
     reads: ReadLanes,
     appends: AppendLanes,
+    /// For rows that are appended together.
+    bulk_appends: BatchLanes,
     batches: BatchLanes,
     log: StatementLog,
     acquire_timeout: Duration,
@@ -75,6 +77,7 @@ impl Postgres {
             pool: Pool::new(Arc::clone(&connector), &config)?,
             reads: ReadLanes::new(&connector),
             appends: AppendLanes::new(&connector),
+            bulk_appends: BatchLanes::for_appends(&connector),
             batches: BatchLanes::new(&connector),
             log: StatementLog::new(&config),
             acquire_timeout: config.acquire_timeout,
@@ -146,7 +149,7 @@ impl Postgres {
         let started = Instant::now();
         let mut tries = None;
         let outcome = loop {
-            match self.0.append_once(sql, tenant, &rows).await {
+            match self.0.append_together(sql, tenant, &rows).await {
                 Err(fault) => match self.0.again(&mut tries, &sql.postgres, &fault) {
                     Some(pause) => tokio::time::sleep(pause).await,
                     None => break Err(fault),
@@ -234,6 +237,7 @@ impl Postgres {
         self.0.appends.close().await;
         self.0.connector.close();
         self.0.reads.close();
+        self.0.bulk_appends.close();
         self.0.batches.close();
         self.0.pool.close();
     }
@@ -283,6 +287,27 @@ impl Shared {
         changed
     }
 
+    /// On a connection that is made for appends, if one is free and nobody holds a parent of the rows.
+    async fn append_together(
+        &self,
+        sql: &AppendSql,
+        tenant: TenantId,
+        rows: &[&[Value]],
+    ) -> Result<Vec<Option<i64>>, Fault> {
+        if let Some(lane) = self.bulk_appends.try_acquire() {
+            let statement = sql.postgres_for(rows);
+            let text = statement.text();
+            let link = lane.link().await?;
+            let ready = self.ready_on_lane(&link, text, rows.len()).await?;
+            match append::append(&link, &ready, statement, tenant, rows).await {
+                Err(fault) if fault.is_lock_timeout() => {}
+                outcome => return outcome.map_err(|fault| link.shared_fault(text, fault)),
+            }
+        }
+        self.append_once(sql, tenant, rows).await
+    }
+
+    /// On a connection of the pool, for as long as it takes.
     async fn append_once(
         &self,
         sql: &AppendSql,
