@@ -211,6 +211,8 @@ pub(crate) struct AppendSql {
     /// The same for a lone row, which waits for nobody and should not pay for arrays. Parameters: `$1` tenant,
     /// `$2 …` its columns. Returns the same.
     pub postgres_one: Sql,
+    /// The same for a lone row that is empty from column `plain_columns` on.
+    pub postgres_one_plain: Sql,
     /// Parameters: `$1` tenant, `$2` the parent, `$3` how many rows it gets, `$4` the latest time of its rows.
     /// Moves the counter of the parent on, and gives `agentkeep_note` what it was before. May do without the time.
     pub sqlite_count: Sql,
@@ -221,15 +223,15 @@ pub(crate) struct AppendSql {
 /// PostgreSQL's statement for some rows.
 #[derive(Clone, Copy)]
 pub(super) enum PostgresAppend<'a> {
-    /// One row, its columns as they are.
-    One(&'a Sql),
+    /// The first columns of one row, as many as told, as they are.
+    One(&'a Sql, usize),
     /// Arrays of the first columns of the rows, as many as told.
     Arrays(&'a Sql, usize),
 }
 
 impl PostgresAppend<'_> {
     pub(super) fn text(&self) -> &str {
-        let (Self::One(sql) | Self::Arrays(sql, _)) = self;
+        let (Self::One(sql, _) | Self::Arrays(sql, _)) = self;
         sql.postgres()
     }
 }
@@ -239,7 +241,7 @@ impl AppendSql {
     #[cfg(any(test, feature = "conformance"))]
     pub(crate) fn statements(&self, dialect: Dialect) -> Vec<&Sql> {
         dialect.pick(
-            vec![&self.postgres, &self.postgres_plain, &self.postgres_one],
+            vec![&self.postgres, &self.postgres_plain, &self.postgres_one, &self.postgres_one_plain],
             vec![&self.sqlite_count, &self.sqlite_insert],
         )
     }
@@ -247,10 +249,12 @@ impl AppendSql {
     /// PostgreSQL's statement for those rows.
     pub(super) fn postgres_for(&self, rows: &[&[Value]]) -> PostgresAppend<'_> {
         let is_plain = |row: &&[Value]| row.iter().skip(self.plain_columns).all(|value| matches!(value, Value::Null));
-        match rows {
-            [_] => PostgresAppend::One(&self.postgres_one),
-            rows if rows.iter().all(is_plain) => PostgresAppend::Arrays(&self.postgres_plain, self.plain_columns),
-            rows => PostgresAppend::Arrays(&self.postgres, rows.first().map_or(0, |row| row.len())),
+        let columns = || rows.first().map_or(0, |row| row.len());
+        match (rows, rows.iter().all(is_plain)) {
+            ([_], true) => PostgresAppend::One(&self.postgres_one_plain, self.plain_columns),
+            ([_], false) => PostgresAppend::One(&self.postgres_one, columns()),
+            (_, true) => PostgresAppend::Arrays(&self.postgres_plain, self.plain_columns),
+            (_, false) => PostgresAppend::Arrays(&self.postgres, columns()),
         }
     }
 }

@@ -131,6 +131,22 @@ pub(super) static APPEND: AppendSql = AppendSql {
          )
          SELECT session_id, last_seq - 1 FROM head",
     ),
+    postgres_one_plain: Sql::both(
+        "WITH head AS (
+             UPDATE session_heads h
+             SET last_seq = h.last_seq + 1, message_count = h.message_count + 1,
+                 last_message_at = GREATEST(h.last_message_at, $3::timestamptz)
+             WHERE h.tenant_id = $1 AND h.session_id = $2
+             RETURNING h.session_id, h.last_seq
+         ), written AS (
+             INSERT INTO messages (tenant_id, session_id, seq, created_at, updated_at, id, role, type, is_streaming,
+                 is_complete, metadata, content)
+             SELECT $1, head.session_id, head.last_seq, $3::timestamptz, $3::timestamptz,
+                 $4::uuid, $5::text, $6::text, $7::bool, $8::bool, $9::jsonb, $10::text
+             FROM head
+         )
+         SELECT session_id, last_seq - 1 FROM head",
+    ),
     sqlite_count: Sql::both(
         "UPDATE session_heads
          SET last_seq = agentkeep_note(last_seq) + $3, message_count = message_count + $3,

@@ -41,29 +41,30 @@ const POSTGRES: &str = "WITH head AS (
      )
      SELECT session_id, base FROM head";
 
+const POSTGRES_ONE: &str = "WITH head AS (
+         UPDATE session_heads h SET last_event = h.last_event + 1
+         WHERE h.tenant_id = $1 AND h.session_id = $2
+         RETURNING h.session_id, h.last_seq, h.last_event
+     ), written AS (
+         INSERT INTO session_events (tenant_id, session_id, number, seq, created_at, type, message_id, run_id, data)
+         SELECT $1, head.session_id, head.last_event,
+             COALESCE($5::int8, CASE $4::text WHEN 'message.delta' THEN (
+                 SELECT m.seq FROM messages m
+                 WHERE m.tenant_id = $1 AND m.id = $6::uuid AND m.session_id = head.session_id AND m.is_streaming
+                 FOR SHARE
+             ) ELSE head.last_seq END),
+             $3::timestamptz, $4::text, $6::uuid, $7::uuid, $8::text
+         FROM head
+     )
+     SELECT session_id, last_event - 1 FROM head";
+
 // The texts differ by necessity, see AppendSql.
 pub(super) static APPEND: AppendSql = AppendSql {
     postgres: Sql::both(POSTGRES),
     postgres_plain: Sql::both(POSTGRES),
     plain_columns: 7,
-    postgres_one: Sql::both(
-        "WITH head AS (
-             UPDATE session_heads h SET last_event = h.last_event + 1
-             WHERE h.tenant_id = $1 AND h.session_id = $2
-             RETURNING h.session_id, h.last_seq, h.last_event
-         ), written AS (
-             INSERT INTO session_events (tenant_id, session_id, number, seq, created_at, type, message_id, run_id, data)
-             SELECT $1, head.session_id, head.last_event,
-                 COALESCE($5::int8, CASE $4::text WHEN 'message.delta' THEN (
-                     SELECT m.seq FROM messages m
-                     WHERE m.tenant_id = $1 AND m.id = $6::uuid AND m.session_id = head.session_id AND m.is_streaming
-                     FOR SHARE
-                 ) ELSE head.last_seq END),
-                 $3::timestamptz, $4::text, $6::uuid, $7::uuid, $8::text
-             FROM head
-         )
-         SELECT session_id, last_event - 1 FROM head",
-    ),
+    postgres_one: Sql::both(POSTGRES_ONE),
+    postgres_one_plain: Sql::both(POSTGRES_ONE),
     sqlite_count: Sql::both(
         "UPDATE session_heads SET last_event = agentkeep_note(last_event) + $3
          WHERE tenant_id = $1 AND session_id = $2",

@@ -87,9 +87,10 @@ pub(super) async fn append(
 ) -> Result<Vec<Option<i64>>, Fault> {
     let columns = match (statement, rows) {
         (PostgresAppend::Arrays(_, columns), _) => columns,
-        (PostgresAppend::One(_), rows) => {
+        (PostgresAppend::One(_, columns), rows) => {
             let tenant = Value::from(tenant);
-            let params: Vec<&Value> = std::iter::once(&tenant).chain(rows.iter().copied().flatten()).collect();
+            let row = rows.first().copied().unwrap_or_default();
+            let params: Vec<&Value> = std::iter::once(&tenant).chain(row.iter().take(columns)).collect();
             let mut base: Vec<(Uuid, i64)> = Vec::new();
             link.rows(statement.text(), ready, params, &mut base).await?;
             return Ok(vec![base.first().map(|(_, base)| base + 1)]);

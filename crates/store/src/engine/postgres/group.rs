@@ -3,7 +3,7 @@
 //! What waits goes to a free lane as a whole; only when much waits does a second lane work beside the first, because the
 //! server needs for a group of few rows nearly what it needs for many. Rows whose parent is being written on another lane
 //! stay behind, so two groups never lock the same parent and rows of one parent keep their order. A lone row
-//! waits for nobody. A row that was handed over is written even when its caller goes away, and is answered
+//! waits for nobody, and its caller drives the lane as long as nobody else waits for it. A row that was handed over is written even when its caller goes away, and is answered
 //! only after the commit.
 //!
 //! A parent that somebody else's transaction holds must not hold up the rows of others: a lane waits for a lock
@@ -12,17 +12,28 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
+    task::{Context, Poll, Waker},
     time::Instant,
 };
 
 use agentkeep_core::{Result, TenantId};
 use futures_util::future::{BoxFuture, join_all};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, oneshot};
+use tokio::{
+    runtime::Handle,
+    sync::{
+        Notify,
+        oneshot::{
+            self,
+            error::{RecvError, TryRecvError},
+        },
+    },
+};
 use uuid::Uuid;
 
 use super::{
@@ -74,20 +85,42 @@ impl Waiting {
 pub(super) struct AppendLanes {
     lanes: Vec<Lane>,
     queue: Mutex<Queue>,
+    /// What lanes do that callers drive. Locked while it is driven, and never behind the queue's lock.
+    driven: [Mutex<Option<Driven>>; APPEND_LANES],
     /// Groups of one row since the last larger one.
     lone: AtomicU32,
     idle: Notify,
 }
 
+/// A lane's run that a caller drives.
+struct Driven {
+    /// The caller's number.
+    driver: u64,
+    run: BoxFuture<'static, ()>,
+    /// The caller waits for the run alone, and is told when it is taken away.
+    waker: Waker,
+}
+
+impl Driven {
+    fn take_over(self, runtime: &Handle) {
+        runtime.spawn(self.run);
+        self.waker.wake();
+    }
+}
+
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<Waiting>,
-    /// Lanes that have a task.
+    /// Lanes that somebody drives.
     busy: [bool; APPEND_LANES],
     /// Parents of the rows that each lane is writing.
     writing: [HashSet<Parent>; APPEND_LANES],
     /// Parents whose rows were set aside.
     aside: HashSet<Parent>,
+    /// Callers that have driven a lane.
+    drivers: u64,
+    /// Somebody waits until nothing is left.
+    closing: bool,
 }
 
 impl AppendLanes {
@@ -95,6 +128,7 @@ impl AppendLanes {
         Self {
             lanes: (0..APPEND_LANES).map(|_| Lane::new(Arc::clone(connector), Purpose::Appends)).collect(),
             queue: Mutex::default(),
+            driven: Default::default(),
             lone: AtomicU32::new(0),
             idle: Notify::new(),
         }
@@ -105,8 +139,21 @@ impl AppendLanes {
         self.queue.lock().waiting.len()
     }
 
+    /// Whether a caller drives a lane.
+    #[cfg(test)]
+    pub(super) fn has_driver(&self) -> bool {
+        self.driven.iter().any(|driven| driven.lock().is_some())
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_idle(&self) -> bool {
+        self.queue.lock().is_idle()
+    }
+
     /// Waits until everything that was handed over is written, and gives up the connections.
-    pub(super) async fn close(&self) {
+    pub(super) async fn close(&self, runtime: &Handle) {
+        self.queue.lock().closing = true;
+        self.take_over(runtime);
         loop {
             let idle = self.idle.notified();
             if self.queue.lock().is_idle() {
@@ -115,6 +162,19 @@ impl AppendLanes {
             idle.await;
         }
         self.lanes.iter().for_each(Lane::close);
+    }
+
+    /// Makes tasks of what callers drive: somebody else waits for it, and nobody knows when a caller is polled again.
+    fn take_over(&self, runtime: &Handle) {
+        for lane in 0..APPEND_LANES {
+            self.take_over_lane(lane, runtime);
+        }
+    }
+
+    fn take_over_lane(&self, lane: usize, runtime: &Handle) {
+        if let Some(driven) = self.driven[lane].lock().take() {
+            driven.take_over(runtime);
+        }
     }
 }
 
@@ -172,15 +232,83 @@ pub(super) async fn append(
     row: Vec<Value>,
 ) -> Result<Option<i64>> {
     let (answer, answered) = oneshot::channel();
-    let lane = {
-        let mut queue = shared.appends.queue.lock();
+    let appends = &shared.appends;
+    let (lane, driver) = {
+        let mut queue = appends.queue.lock();
         queue.waiting.push_back(Waiting { sql, tenant, row, answer });
-        queue.lane_to_start()
+        queue.drivers += 1;
+        (queue.lane_to_start(), queue.drivers)
     };
-    if let Some(lane) = lane {
-        start(shared, lane);
+    let answer = match lane {
+        Some(lane) if appends.lone.load(Ordering::Relaxed) > 0 => {
+            let run = Box::pin(run(Arc::clone(shared), lane));
+            *appends.driven[lane].lock() = Some(Driven { driver, run, waker: Waker::noop().clone() });
+            // Who came in between has not seen it.
+            let is_alone = {
+                let queue = appends.queue.lock();
+                queue.waiting.len() <= 1 && !queue.closing
+            };
+            if !is_alone {
+                appends.take_over_lane(lane, &shared.runtime);
+            }
+            Drives { shared, lane, driver, answered }.await
+        }
+        Some(lane) => {
+            start(shared, lane);
+            answered.await
+        }
+        None => {
+            appends.take_over(&shared.runtime);
+            answered.await
+        }
+    };
+    answer.unwrap_or_else(|_| Err(unavailable(shared.connector.target(), "the store was closed")))
+}
+
+/// A caller that drives the lane its row is written on, for as long as nobody else waits: a task of the lane's own is
+/// one more that wakes and is woken for each row, and the runtime sends every fourth of a chain to another thread.
+struct Drives<'a> {
+    shared: &'a Shared,
+    lane: usize,
+    driver: u64,
+    answered: oneshot::Receiver<Result<Option<i64>>>,
+}
+
+impl Future for Drives<'_> {
+    type Output = Result<Result<Option<i64>>, RecvError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        {
+            let _runtime = self.shared.runtime.enter();
+            let mut place = self.shared.appends.driven[self.lane].lock();
+            // Another's, or none, when its own was taken over or is done.
+            if let Some(mut driven) = place.take_if(|driven| driven.driver == self.driver)
+                && driven.run.as_mut().poll(context).is_pending()
+            {
+                driven.waker.clone_from(context.waker());
+                *place = Some(driven);
+                drop(place);
+                // Not polled: a task that wakes itself while it runs is queued behind all others, and another thread
+                // is woken for it.
+                return match self.answered.try_recv() {
+                    Ok(answer) => Poll::Ready(Ok(answer)),
+                    Err(TryRecvError::Empty) => Poll::Pending,
+                    Err(TryRecvError::Closed) => Pin::new(&mut self.answered).poll(context),
+                };
+            }
+        }
+        Pin::new(&mut self.answered).poll(context)
     }
-    answered.await.unwrap_or_else(|_| Err(unavailable(shared.connector.target(), "the store was closed")))
+}
+
+impl Drop for Drives<'_> {
+    /// What was handed over is written, though its caller went away.
+    fn drop(&mut self) {
+        let driven = self.shared.appends.driven[self.lane].lock().take_if(|driven| driven.driver == self.driver);
+        if let Some(driven) = driven {
+            driven.take_over(&self.shared.runtime);
+        }
+    }
 }
 
 /// Ends a lane's turn, also should its task panic or its runtime end: when no other lane is at work,
@@ -200,7 +328,7 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// Lets a lane write, as a task of its own: nobody knows when a caller is polled again, and others wait for the lane.
+/// Lets a lane write, as a task of its own.
 fn start(shared: &Arc<Shared>, lane: usize) {
     shared.runtime.spawn(run(Arc::clone(shared), lane));
 }
@@ -419,6 +547,7 @@ mod tests {
         postgres_plain: Sql::both(""),
         plain_columns: 1,
         postgres_one: Sql::both(""),
+        postgres_one_plain: Sql::both(""),
         sqlite_count: Sql::both(""),
         sqlite_insert: Sql::both(""),
     };

@@ -234,7 +234,7 @@ impl Postgres {
     }
 
     pub(super) async fn close(&self) {
-        self.0.appends.close().await;
+        self.0.appends.close(&self.0.runtime).await;
         self.0.connector.close();
         self.0.reads.close();
         self.0.bulk_appends.close();

@@ -156,10 +156,24 @@ async fn a_dropped_transaction_is_rolled_back_and_a_commit_is_not_cancelled() {
     assert_eq!(engine.gauges().in_use, 0);
 }
 
+/// A session that has two messages, each appended alone: the next lone append is driven by its caller.
+async fn session_of_a_lone_writer(engine: &Postgres) -> Uuid {
+    let session = new_session(engine).await;
+    for number in 1..=2 {
+        let appended = engine.append(&APPEND, TENANT, message(session, "user", "x")).await;
+        assert_eq!(appended.expect("appended"), Some(number));
+        // An answer comes before the lane rests.
+        while !engine.0.appends.is_idle() {
+            tokio::task::yield_now().await;
+        }
+    }
+    session
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_append_is_written_though_its_caller_goes_away() {
     let (engine, url) = new_database_with_messages().await;
-    let session = new_session(&engine).await;
+    let session = session_of_a_lone_writer(&engine).await;
     let tx = engine.begin().await.expect("a transaction");
     tx.execute(&Sql::both("SELECT 1 FROM session_heads FOR UPDATE"), &[]).await.expect("a lock");
     let mut append = Box::pin(engine.append(&APPEND, TENANT, message(session, "user", "x")));
@@ -172,23 +186,67 @@ async fn an_append_is_written_though_its_caller_goes_away() {
     tokio::time::sleep(Duration::from_millis(50)).await;
     drop(append);
     tx.rollback().await.expect("a rollback");
-    assert_eq!(next.await.expect("a task").expect("appended"), Some(2));
+    assert_eq!(next.await.expect("a task").expect("appended"), Some(4));
     engine.close().await;
     let count = values(&open(&url).await, "SELECT count(*) FROM messages", &[]).await;
-    assert_eq!(count.expect("a count"), [Value::I64(2)]);
+    assert_eq!(count.expect("a count"), [Value::I64(4)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lone_append_is_written_though_its_caller_goes_away() {
+    let (engine, _database) = new_database_with_messages().await;
+    let session = session_of_a_lone_writer(&engine).await;
+    let mut append = Box::pin(engine.append(&APPEND, TENANT, message(session, "user", "x")));
+    assert!(futures_util::poll!(&mut append).is_pending(), "it is under way");
+    assert!(engine.0.appends.has_driver(), "its caller drives it");
+    drop(append);
+    let next = engine.append(&APPEND, TENANT, message(session, "user", "y"));
+    assert_eq!(next.await.expect("appended"), Some(4));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_append_that_is_kept_and_not_polled_holds_up_no_other() {
     let (engine, _database) = new_database_with_messages().await;
-    let session = new_session(&engine).await;
+    let session = session_of_a_lone_writer(&engine).await;
     let mut kept = Box::pin(engine.append(&APPEND, TENANT, message(session, "user", "x")));
-    let started = futures_util::poll!(&mut kept);
-    assert!(started.is_pending(), "it is under way");
+    assert!(futures_util::poll!(&mut kept).is_pending(), "it is under way");
+    assert!(engine.0.appends.has_driver(), "its caller drives it");
     let next = engine.append(&APPEND, TENANT, message(session, "user", "y"));
     let next = tokio::time::timeout(Duration::from_secs(10), next).await.expect("nobody waits for who is not polled");
-    assert_eq!(next.expect("appended"), Some(2));
-    assert_eq!(kept.await.expect("appended"), Some(1));
+    assert_eq!(next.expect("appended"), Some(4));
+    assert!(!engine.0.appends.has_driver(), "a task does");
+    assert_eq!(kept.await.expect("appended"), Some(3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_append_that_is_kept_and_not_polled_is_written_before_the_end() {
+    let (engine, _database) = new_database_with_messages().await;
+    let session = session_of_a_lone_writer(&engine).await;
+    let mut kept = Box::pin(engine.append(&APPEND, TENANT, message(session, "user", "x")));
+    assert!(futures_util::poll!(&mut kept).is_pending(), "it is under way");
+    assert!(engine.0.appends.has_driver(), "its caller drives it");
+    tokio::time::timeout(Duration::from_secs(10), engine.close()).await.expect("closing does not wait for callers");
+    assert_eq!(kept.await.expect("appended"), Some(3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lone_writers_that_meet_now_and_then_are_all_answered() {
+    let (engine, _database) = new_database_with_messages().await;
+    let session = session_of_a_lone_writer(&engine).await;
+    let writers = (0..3_u64).map(|writer| {
+        let engine = engine.clone();
+        tokio::spawn(async move {
+            for turn in 0..200 {
+                engine.append(&APPEND, TENANT, message(session, "user", "x")).await.expect("appended").expect("a number");
+                tokio::time::sleep(Duration::from_micros(turn * writer * 7 % 900)).await;
+            }
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        tokio::time::timeout(Duration::from_secs(60), writer).await.expect("an end").expect("a writer");
+    }
+    let counted = values(&engine, "SELECT count(*), max(seq) FROM messages", &[]).await.expect("counted");
+    assert_eq!(counted, [Value::I64(602), Value::I64(602)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -166,6 +166,20 @@ pub(super) static APPEND: AppendSql = AppendSql {
         )
         SELECT session_id, base FROM parents",
     ),
+    postgres_one_plain: Sql::both(
+        "WITH parent AS (
+            UPDATE session_heads AS s
+            SET last_seq = s.last_seq + 1, message_count = s.message_count + 1,
+                last_message_at = greatest(s.last_message_at, $3::timestamptz)
+            WHERE s.tenant_id = $1 AND s.session_id = $2
+            RETURNING s.session_id, s.last_seq
+        ), written AS (
+            INSERT INTO messages(tenant_id, session_id, seq, created_at, id, role, content)
+            SELECT $1, parent.session_id, parent.last_seq, $3::timestamptz, $4::uuid, $5::text, $6::text
+            FROM parent
+        )
+        SELECT session_id, last_seq - 1 FROM parent",
+    ),
     plain_columns: 5,
     sqlite_insert: Sql::both(""),
     sqlite_count: Sql::both(""),
