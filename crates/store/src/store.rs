@@ -36,7 +36,7 @@ pub struct TenantStore {
 struct Context {
     clock: Box<dyn Clock>,
     ids: IdGenerator,
-    marks: Marks,
+    marks: Arc<Marks>,
     wakes: Arc<Wakes>,
     #[cfg(any(test, feature = "conformance"))]
     controls: crate::conformance::controls::Controls,
@@ -99,7 +99,7 @@ impl Store {
         let context = Arc::new(Context {
             clock: Box::new(clock),
             ids,
-            marks: Marks::default(),
+            marks: Arc::default(),
             ledger_moves: Moves::default(),
             wakes: Wakes::new(engine.clone(), own),
             #[cfg(any(test, feature = "conformance"))]
@@ -248,7 +248,7 @@ impl TenantStore {
     }
 
     /// Where claims begin to look.
-    pub(crate) fn marks(&self) -> &Marks {
+    pub(crate) fn marks(&self) -> &Arc<Marks> {
         &self.context.marks
     }
 

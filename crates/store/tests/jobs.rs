@@ -32,6 +32,9 @@ on_each_engine!(
     direct_sql_changes_a_status_only_as_is_legal,
     what_direct_sql_cancels_or_deletes_leaves_nothing_behind,
     what_is_listed_as_ready_in_vain_is_dropped_by_the_claim_that_meets_it,
+    two_who_claim_at_once_share_a_run,
+    a_job_that_is_written_while_it_is_claimed_is_not_lost,
+    control_without_late_starts_a_job_that_is_written_while_it_is_claimed_is_lost,
     of_racing_decisions_one_wins_and_nothing_canceled_can_be_claimed,
     control_without_the_row_lock_decisions_contradict_each_other,
     control_without_the_fence_a_late_attempt_ends_the_next_one,
@@ -175,6 +178,58 @@ async fn what_is_listed_as_ready_in_vain_is_dropped_by_the_claim_that_meets_it(p
     assert_eq!(place.number(sql, &[tenant.id().into()]).await, 0);
 }
 
+async fn two_who_claim_at_once_share_a_run(place: &Place) {
+    let tenant = place.tenant().await;
+    let made = tenant.jobs().enqueue_many((0..3).map(new).collect()).await.expect("enqueued");
+    let made: Vec<JobId> = made.iter().map(|job| job.id).collect();
+    let tx = place.store.begin().await.expect("begun");
+    let inside = place.store.tenant_in(&tx, tenant.id());
+    let first = inside.jobs().claim("work", "w1", 1, LEASE).await.expect("claimed");
+    let second = {
+        let tenant = tenant.clone();
+        tokio::spawn(async move { tenant.jobs().claim("work", "w2", 1, LEASE).await.expect("claimed") })
+    };
+    // It waits for the one run there is.
+    sleep(Duration::from_millis(300)).await;
+    assert!(!second.is_finished());
+    tx.commit().await.expect("committed");
+    let second = second.await.expect("no panic");
+    assert_eq!([first[0].id, second[0].id], made[..2]);
+    let third = tenant.jobs().claim("work", "w1", 5, LEASE).await.expect("claimed");
+    assert_eq!(third.iter().map(|job| job.id).collect::<Vec<_>>(), made[2..]);
+}
+
+/// Writes to a job of a run while a claim takes the run; how many jobs are claimed, then and later.
+async fn write_while_claimed(place: &Place, tenant: &TenantStore) -> [usize; 2] {
+    let made = tenant.jobs().enqueue_many((0..5).map(new).collect()).await.expect("enqueued");
+    let tx = place.store.begin().await.expect("begun");
+    for index in [0, 2] {
+        let sql = "UPDATE jobs SET metadata = '{\"a\":1}' WHERE tenant_id = $1 AND id = $2";
+        tx.execute(sql, &[tenant.id().into(), Value::Uuid(made[index].id.0)]).await.expect("written");
+    }
+    let claim = {
+        let tenant = tenant.clone();
+        tokio::spawn(async move { tenant.jobs().claim("work", "w1", 10, LEASE).await.expect("claimed").len() })
+    };
+    sleep(Duration::from_millis(300)).await;
+    tx.commit().await.expect("committed");
+    let claimed = claim.await.expect("no panic");
+    [claimed, tenant.jobs().claim("work", "w1", 10, LEASE).await.expect("claimed").len()]
+}
+
+async fn a_job_that_is_written_while_it_is_claimed_is_not_lost(place: &Place) {
+    let tenant = place.tenant().await;
+    assert_eq!(write_while_claimed(place, &tenant).await, [5, 0]);
+}
+
+async fn control_without_late_starts_a_job_that_is_written_while_it_is_claimed_is_lost(place: &Place) {
+    let tenant = place.tenant().await;
+    tenant.controls().without_late_starts();
+    // SQLite has one writer: nothing is written meanwhile.
+    let expected = if place.store.config().url.starts_with("postgres") { [3, 0] } else { [5, 0] };
+    assert_eq!(write_while_claimed(place, &tenant).await, expected);
+}
+
 /// What came of one race.
 #[derive(Debug, Default)]
 struct Race {
@@ -202,7 +257,9 @@ async fn race_decisions(place: &Place, tenant: &TenantStore, races: usize) -> Ve
     for lane in lanes.collect::<Vec<_>>() {
         lane.await.expect("no panic");
     }
-    let claimable = "SELECT count(*) FROM job_ready r JOIN jobs j ON j.tenant_id = r.tenant_id AND j.id = r.job_id
+    // Each was enqueued alone: its run stands for nothing else, and goes with it.
+    let claimable = "SELECT count(*) FROM job_ready r
+                     JOIN jobs j ON j.tenant_id = r.tenant_id AND j.id = r.low AND j.id = r.high
                      WHERE r.tenant_id = $1 AND j.status <> 'queued'";
     let claimable = place.number(claimable, &[tenant.id().into()]).await;
     let mut faults = std::mem::take(&mut *faults.lock());

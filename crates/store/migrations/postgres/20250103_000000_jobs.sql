@@ -12,7 +12,7 @@ CREATE TABLE jobs (
     created_at timestamptz NOT NULL,
     updated_at timestamptz NOT NULL,
     run_at timestamptz NOT NULL,
-    -- Since when it can be claimed: the place of its row in job_ready. NULL while something holds it back, and when
+    -- Since when it can be claimed: the place of its run in job_ready. NULL while something holds it back, and when
     -- it was canceled.
     ready_at timestamptz,
     -- Whether its end concerns more than itself: a session, a unique key, a reserved cost.
@@ -44,15 +44,18 @@ CREATE TABLE jobs (
 ) WITH (fillfactor = 33);
 CREATE INDEX jobs_by_session ON jobs (tenant_id, session_id, id) WHERE session_id IS NOT NULL;
 
--- Jobs that can be claimed, in the order in which they are. Only an index into jobs: a row whose job has another
--- ready_at is stale, and is dropped by the claim that meets it.
+-- Jobs that can be claimed, in the order in which they are: runs of jobs that were enqueued together. Only an index into
+-- jobs: a run stands for those with an id from low to high that are queued and have its queue, priority and ready_at.
+-- One that stands for none is dropped by the claim that meets it.
 CREATE TABLE job_ready (
     tenant_id int4 NOT NULL,
     rank int4 NOT NULL,
     queue text COLLATE "C" NOT NULL,
     ready_at timestamptz NOT NULL,
-    job_id uuid NOT NULL,
-    PRIMARY KEY (tenant_id, queue, rank, ready_at, job_id)
+    low uuid NOT NULL,
+    high uuid NOT NULL,
+    PRIMARY KEY (tenant_id, queue, rank, ready_at, low),
+    FOREIGN KEY (tenant_id) REFERENCES tenants (id) ON DELETE CASCADE
 );
 
 -- What holds a queued job back; without any of it the row goes. Written under the lock of the job's row.
@@ -193,8 +196,8 @@ WHEN (OLD.status <> NEW.status AND NOT (
 ))
 EXECUTE FUNCTION agentkeep_refuse_status('approval');
 
--- Takes the narrow rows of a job along that direct SQL canceled or deleted. A row that a claim holds at this moment
--- is left to it: the claim finds the job changed, and drops the row.
+-- Takes the narrow rows of a job along that direct SQL canceled or deleted. A run that a claim holds at this moment is
+-- left to it, and so is one of several jobs: claims pass over those that changed.
 CREATE FUNCTION agentkeep_forget_job(
     tenant int4, job uuid, job_queue text, job_priority int4, job_ready_at timestamptz, job_key text
 ) RETURNS void LANGUAGE plpgsql AS $$
@@ -202,7 +205,7 @@ BEGIN
     DELETE FROM job_ready q WHERE q.tenant_id = tenant AND q.ctid IN (
         SELECT r.ctid FROM job_ready r
         WHERE r.tenant_id = tenant AND r.queue = job_queue AND r.rank = -job_priority
-            AND r.ready_at = job_ready_at AND r.job_id = job
+            AND r.ready_at = job_ready_at AND r.low = job AND r.high = job
         FOR UPDATE SKIP LOCKED
     );
     DELETE FROM job_gates WHERE tenant_id = tenant AND job_id = job;

@@ -12,7 +12,7 @@ CREATE TABLE jobs (
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL,
     run_at INTEGER NOT NULL,
-    -- Since when it can be claimed: the place of its row in job_ready. NULL while something holds it back, and when
+    -- Since when it can be claimed: the place of its run in job_ready. NULL while something holds it back, and when
     -- it was canceled.
     ready_at INTEGER,
     -- Whether its end concerns more than itself: a session, a unique key, a reserved cost.
@@ -46,15 +46,18 @@ CREATE TABLE jobs (
 ) STRICT;
 CREATE INDEX jobs_by_session ON jobs (tenant_id, session_id, id) WHERE session_id IS NOT NULL;
 
--- Jobs that can be claimed, in the order in which they are. Only an index into jobs: a row whose job has another
--- ready_at is stale, and is dropped by the claim that meets it.
+-- Jobs that can be claimed, in the order in which they are: runs of jobs that were enqueued together. Only an index into
+-- jobs: a run stands for those with an id from low to high that are queued and have its queue, priority and ready_at.
+-- One that stands for none is dropped by the claim that meets it.
 CREATE TABLE job_ready (
     tenant_id INTEGER NOT NULL,
     rank INTEGER NOT NULL,
     queue TEXT NOT NULL,
     ready_at INTEGER NOT NULL,
-    job_id BLOB NOT NULL CHECK (length(job_id) = 16),
-    PRIMARY KEY (tenant_id, queue, rank, ready_at, job_id)
+    low BLOB NOT NULL CHECK (length(low) = 16),
+    high BLOB NOT NULL CHECK (length(high) = 16),
+    PRIMARY KEY (tenant_id, queue, rank, ready_at, low),
+    FOREIGN KEY (tenant_id) REFERENCES tenants (id) ON DELETE CASCADE
 ) STRICT, WITHOUT ROWID;
 
 -- What holds a queued job back; without any of it the row goes. Written under the lock of the job's row.
@@ -203,7 +206,7 @@ BEGIN
         OR (OLD.status = 'running' AND NEW.status IN ('done', 'failed', 'canceled', 'queued'))
     );
     DELETE FROM job_ready WHERE OLD.status = 'queued' AND NEW.status = 'canceled' AND tenant_id = OLD.tenant_id
-        AND queue = OLD.queue AND rank = -OLD.priority AND ready_at = OLD.ready_at AND job_id = OLD.id;
+        AND queue = OLD.queue AND rank = -OLD.priority AND ready_at = OLD.ready_at AND low = OLD.id AND high = OLD.id;
     DELETE FROM job_gates WHERE OLD.status = 'queued' AND NEW.status = 'canceled' AND tenant_id = OLD.tenant_id
         AND job_id = OLD.id;
     DELETE FROM job_keys WHERE OLD.status = 'queued' AND NEW.status = 'canceled' AND tenant_id = OLD.tenant_id
@@ -217,7 +220,7 @@ CREATE TRIGGER jobs_deleted AFTER DELETE ON jobs
 WHEN OLD.status IN ('queued', 'running')
 BEGIN
     DELETE FROM job_ready WHERE tenant_id = OLD.tenant_id AND queue = OLD.queue AND rank = -OLD.priority
-        AND ready_at = OLD.ready_at AND job_id = OLD.id;
+        AND ready_at = OLD.ready_at AND low = OLD.id AND high = OLD.id;
     DELETE FROM job_gates WHERE tenant_id = OLD.tenant_id AND job_id = OLD.id;
     DELETE FROM job_keys WHERE tenant_id = OLD.tenant_id AND unique_key = OLD.unique_key AND job_id = OLD.id;
 END;

@@ -9,6 +9,7 @@ pub struct Controls {
     no_fence: AtomicBool,
     no_budget_gate: AtomicBool,
     no_stream_fence: AtomicBool,
+    no_late_starts: AtomicBool,
 }
 
 impl Controls {
@@ -30,6 +31,15 @@ impl Controls {
     /// From here on a streamed message grows if it was streaming a moment before.
     pub fn without_stream_fence(&self) {
         self.no_stream_fence.store(true, Ordering::Relaxed);
+    }
+
+    /// From here on a claim leaves a job alone whose row is written while it looks at it.
+    pub fn without_late_starts(&self) {
+        self.no_late_starts.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn late_starts_are_off(&self) -> bool {
+        self.no_late_starts.load(Ordering::Relaxed)
     }
 
     pub(crate) fn stream_fence_is_off(&self) -> bool {

@@ -384,6 +384,11 @@ impl Executor {
         }
     }
 
+    /// Whether this is a transaction, on a connection of its own.
+    pub(crate) fn is_transaction(&self) -> bool {
+        matches!(self, Self::Tx(_))
+    }
+
     /// Whether the database keeps deleted rows for as long as anybody might see them, and reads over them.
     pub(crate) fn keeps_deleted_rows(&self) -> bool {
         self.dialect() == Dialect::Postgres

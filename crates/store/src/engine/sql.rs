@@ -288,10 +288,11 @@ pub(crate) enum Then {
     /// of that row.
     Each(Sql),
     /// `each` reads a list from its front; a row whose first column is NULL was in it in vain and does not come out.
-    /// Runs once behind that and takes what was read from the list. Parameters: the fixed ones, the columns of the
-    /// row, then the last columns of the last row that was read, as many as the text has room for: its place.
+    /// Neither does one whose first column, an id, came out before. Both run once behind that and take what was read from
+    /// the list: what was read as a whole, and a part of the last. Parameters: the fixed ones, the columns of the row,
+    /// then the last columns of the last row that was read, as many as the text has room for: its place.
     /// The writes run for each row that came out, with its first column in place of the row.
-    TakeThrough(Sql),
+    TakeThrough(Sql, Sql),
 }
 
 /// What SQLite does about all rows that came out of a batch.
@@ -317,11 +318,12 @@ impl BatchSql {
             Last::Nothing => None,
             Last::Together(last) | Last::Grouped(last) => Some(last),
         };
-        let then = match &self.sqlite.then {
-            Then::Nothing => None,
-            Then::Each(then) | Then::TakeThrough(then) => Some(then),
+        let (then, part) = match &self.sqlite.then {
+            Then::Nothing => (None, None),
+            Then::Each(then) => (Some(then), None),
+            Then::TakeThrough(whole, part) => (Some(whole), Some(part)),
         };
-        let steps = [Some(&self.sqlite.each), then, last];
+        let steps = [Some(&self.sqlite.each), then, part, last];
         steps.into_iter().chain(self.sqlite.writes.iter().map(Option::as_ref)).flatten().collect()
     }
 

@@ -56,8 +56,10 @@ const APPEND_OPTIONS: &str =
     "-c enable_nestloop=off -c enable_mergejoin=off -c lock_timeout=100ms -c agentkeep.appends=on";
 
 /// On tables that grow from nothing and shrink again: each statement is written so that nested loops serve it at any
-/// size.
-const BATCH_OPTIONS: &str = "-c enable_hashjoin=off -c enable_mergejoin=off";
+/// size. What counts is how many entries of an index are read: by its place a row is fetched at once, even from a table
+/// that seems to have only a few.
+const BATCH_OPTIONS: &str =
+    "-c enable_hashjoin=off -c enable_mergejoin=off -c enable_memoize=off -c cpu_index_tuple_cost=1000";
 
 /// Makes connections to one database, and knows what they have in common.
 pub(super) struct Connector {

@@ -1,5 +1,7 @@
 //! Statements about many rows: prepared ones in a loop, inside the writer's transaction.
 
+use std::collections::HashSet;
+
 use agentkeep_core::Result;
 use rusqlite::CachedStatement;
 
@@ -45,15 +47,18 @@ pub(super) fn run(
                 }
             }
         }
-        Then::TakeThrough(take) => {
-            let mut take = batch.prepare(take)?;
+        Then::TakeThrough(whole, part) => {
+            let mut takes = [batch.prepare(whole)?, batch.prepare(part)?];
+            let room = takes.iter().map(|take| take.room()).max().unwrap_or(0);
             for row in rows {
                 each.bind(row)?;
                 let mut taken = Vec::new();
-                let Some(last) = out.take(&mut each, take.room(row.len()), &mut taken)? else { continue };
-                take.bind(row)?;
-                take.bind_behind(row.len(), &last)?;
-                take.run()?;
+                let Some(last) = out.take(&mut each, room.saturating_sub(row.len()), &mut taken)? else { continue };
+                for take in &mut takes {
+                    take.bind(row)?;
+                    take.bind_behind(row.len(), &last)?;
+                    take.run()?;
+                }
                 for first in taken {
                     write(std::slice::from_ref(&first))?;
                 }
@@ -120,9 +125,9 @@ impl Prepared<'_> {
         Ok(())
     }
 
-    /// How many parameters it has behind the fixed ones and `bound` others.
-    fn room(&self, bound: usize) -> usize {
-        self.wanted.saturating_sub(self.fixed + bound)
+    /// How many parameters it has behind the fixed ones.
+    fn room(&self) -> usize {
+        self.wanted.saturating_sub(self.fixed)
     }
 
     /// Binds and runs a statement whose rows nobody wants.
@@ -209,8 +214,8 @@ impl Output {
         Ok(self.items.count() > before)
     }
 
-    /// Keeps the rows whose first column is not NULL and notes those in `taken`; the last `width` columns of the last
-    /// row, whatever its first is, if there was any.
+    /// Keeps the rows whose first column is not NULL and did not come before, and notes those in `taken`; the last
+    /// `width` columns of the last row, whatever its first is, if there was any.
     fn take(
         &mut self,
         statement: &mut Prepared<'_>,
@@ -218,11 +223,13 @@ impl Output {
         taken: &mut Vec<Value>,
     ) -> Result<Option<Vec<Value>>> {
         let mut last = Vec::with_capacity(width);
+        let mut seen = HashSet::new();
         statement.for_each(|row, columns| {
-            let first: Value = row.get(0)?;
-            if !first.is_null() {
+            if let Some(first) = row.get::<Option<Vec<u8>>>(0)?
+                && seen.insert(first.clone())
+            {
                 self.keep(row)?;
-                taken.push(first);
+                taken.push(Value::Bytes(first));
             }
             last.clear();
             for index in columns.saturating_sub(width)..columns {

@@ -13,6 +13,142 @@ use uuid::Uuid;
 use super::{super::table::params, Claimed, Jobs, Scope};
 use crate::engine::{BatchSql, Executor, Last, Sql, Then, Value};
 
+// The time since which a job can be claimed may be another than its run's by now: it is claimed a little early then.
+macro_rules! start {
+    ($which:literal) => {
+        concat!(
+            "UPDATE jobs j
+             SET status = 'running', attempt = j.attempt + 1, started_at = $5, updated_at = $5, claim_id = $3
+             WHERE j.tenant_id = $1 AND ",
+            $which,
+            " AND j.status = 'queued' AND j.ready_at IS NOT NULL AND j.queue = $2
+             RETURNING j.id, j.attempt, j.max_attempts, j.priority, j.mode, j.payload, j.checkpoint, j.session_id,
+                 j.trigger_message_id, j.agent_id, j.estimated_cost, j.model, j.metadata, j.created_at, j.ready_at"
+        )
+    };
+}
+
+macro_rules! late {
+    () => {
+        concat!(
+            ", late AS (",
+            start!(
+                "j.id = ANY(ARRAY(
+                     SELECT m.id FROM members m
+                     WHERE (SELECT count(*) FROM started) < (SELECT count(id) FROM members)
+                         AND m.id NOT IN (SELECT s.id FROM started s)
+                 ))"
+            ),
+            ")"
+        )
+    };
+}
+
+// `members` come in the order of the list: what is behind the limit is not even looked at. They may come twice, as runs
+// may overlap. `started` has them by their place in the table, a fifth of the work less; `late` has those whose row was
+// written anew since this statement began, and which could be claimed all the same: their run goes, and with it the only
+// one that knows of them. A run of which something may be left begins from here on with the last job that was taken.
+macro_rules! claim {
+    ([$($started:tt)*] [$($late:tt)*] $every:literal) => {
+        concat!(
+            "WITH members AS MATERIALIZED (
+                 SELECT p.place, p.rank, p.ready_at, p.high, j.id, j.place AS job
+                 FROM unnest($8::int8[], $9::timestamptz[], $10::uuid[], $11::int8[])
+                     AS r (low_rank, low_at, low_job, high_rank)
+                 CROSS JOIN LATERAL (
+                     SELECT l.ctid AS place, l.rank, l.ready_at, l.low, l.high FROM job_ready l
+                     WHERE l.tenant_id = $1 AND l.queue = $2
+                         AND (l.rank, l.ready_at, l.low) >= (r.low_rank, r.low_at, r.low_job) AND l.rank < r.high_rank
+                     ORDER BY l.rank, l.ready_at, l.low LIMIT $4 FOR UPDATE SKIP LOCKED
+                 ) p
+                 LEFT JOIN LATERAL (
+                     SELECT m.id, m.ctid AS place FROM jobs m
+                     WHERE m.tenant_id = $1 AND m.id >= p.low AND m.id <= p.high AND m.queue = $2
+                         AND m.priority = -p.rank AND m.ready_at = p.ready_at AND m.status = 'queued'
+                     ORDER BY m.id LIMIT $4
+                 ) j ON true
+                 WHERE $7 OR NOT EXISTS (
+                     SELECT 1 FROM job_queues c
+                     WHERE c.tenant_id = $1 AND c.name = $2 AND (c.paused OR c.concurrency IS NOT NULL)
+                 )
+                 LIMIT $4
+             ), started AS (",
+            $($started)*,
+            ")",
+            $($late)*,
+            ", noted AS (
+                 INSERT INTO job_claims (tenant_id, id, worker, queue, open, jobs, created_at)
+                 SELECT $1, $3, $6, $2, count(*), string_agg(uuid_send(s.id), ''), $5
+                 FROM (SELECT * FROM ",
+            $every,
+            ") s HAVING count(*) > 0
+             ), part AS MATERIALIZED (
+                 SELECT * FROM (SELECT * FROM members OFFSET $4 - 1 LIMIT 1) l WHERE l.id < l.high
+             ), cut AS (
+                 UPDATE job_ready q SET low = l.id FROM part l
+                 WHERE q.tenant_id = $1 AND q.ctid = l.place AND (
+                     SELECT o.low FROM job_ready o
+                     WHERE o.tenant_id = $1 AND o.queue = $2 AND o.rank = l.rank AND o.ready_at = l.ready_at
+                         AND o.low = l.id
+                     LIMIT 1
+                 ) IS NULL
+             ), gone AS (
+                 DELETE FROM job_ready q WHERE q.tenant_id = $1 AND q.ctid = ANY(ARRAY(
+                     SELECT DISTINCT place FROM members WHERE place <> ALL(ARRAY(SELECT place FROM part))
+                 ))
+             )
+             SELECT * FROM ",
+            $every
+        )
+    };
+}
+macro_rules! claim_one {
+    () => {
+        "SELECT j.id, j.attempt + 1, j.max_attempts, j.priority, j.mode, j.payload, j.checkpoint, j.session_id,
+             j.trigger_message_id, j.agent_id, j.estimated_cost, j.model, j.metadata, j.created_at,
+             j.ready_at, r.rank, r.ready_at, r.low, j.id
+         FROM job_ready r
+         LEFT JOIN jobs j ON j.tenant_id = $1 AND j.id >= r.low AND j.id <= r.high AND j.queue = $2
+             AND j.priority = -r.rank AND j.ready_at = r.ready_at AND j.status = 'queued'
+         WHERE r.tenant_id = $1 AND r.queue = $2 AND (r.rank, r.ready_at, r.low) >= ($8, $9, $10) AND r.rank < $11
+             AND ($7 OR NOT EXISTS (
+                 SELECT 1 FROM job_queues c
+                 WHERE c.tenant_id = $1 AND c.name = $2 AND (c.paused OR c.concurrency IS NOT NULL)
+             ))
+         ORDER BY r.rank, r.ready_at, r.low, j.id LIMIT $4"
+    };
+}
+macro_rules! take {
+    () => {
+        Then::TakeThrough(
+            Sql::both(
+                "DELETE FROM job_ready WHERE tenant_id = $1 AND queue = $2 AND (rank, ready_at, low) >= ($8, $9, $10)
+             AND (rank, ready_at, low) <= ($12, $13, $14)
+             AND NOT ((rank, ready_at, low) = ($12, $13, $14) AND $15 IS NOT NULL AND high > $15)",
+            ),
+            // Where a run begins there already this one stays as it is.
+            Sql::both(
+                "UPDATE OR IGNORE job_ready SET low = $15
+         WHERE tenant_id = $1 AND queue = $2 AND rank = $12 AND ready_at = $13 AND low = $14 AND $15 IS NOT NULL",
+            ),
+        )
+    };
+}
+const START: [Option<&str>; 2] = [
+    Some(
+        "UPDATE jobs SET status = 'running', attempt = attempt + 1, started_at = $5, updated_at = $5, claim_id = $3
+         WHERE tenant_id = $1 AND id = $8",
+    ),
+    None,
+];
+macro_rules! note {
+    () => {
+        Last::Together(Sql::both(
+    "INSERT INTO job_claims (tenant_id, open, id, worker, queue, jobs, created_at) VALUES ($1, $8, $3, $6, $2, $9, $5)",
+))
+    };
+}
+
 /// Rows are parts of the list of what is ready, in order: each from a place on, to another rank. They leave out what
 /// was seen and is gone: PostgreSQL keeps deleted rows for as long as any snapshot might see them, and would read all
 /// of them again with each claim.
@@ -20,62 +156,46 @@ use crate::engine::{BatchSql, Executor, Last, Sql, Then, Value};
 /// Parameters: `$1` tenant, `$2` queue, `$3` the claim's id, `$4` how many, `$5` now, `$6` worker, `$7` whether the
 /// queue's limit was looked at already.
 static CLAIM: BatchSql = BatchSql::with(
-    "WITH taken AS (
-         DELETE FROM job_ready q WHERE q.tenant_id = $1 AND q.ctid = ANY(ARRAY(
-             SELECT p.ctid
-             FROM unnest($8::int8[], $9::timestamptz[], $10::uuid[], $11::int8[])
+    claim!([start!("j.ctid = ANY(ARRAY(SELECT job FROM members))")] [late!()] "started UNION ALL SELECT * FROM late"),
+    claim_one!(),
+    take!(),
+    START,
+    note!(),
+);
+/// The same in a transaction, on a connection that is planned for anything: what is named by its key is found by it.
+static CLAIM_INSIDE: BatchSql = BatchSql::with(
+    claim!([start!("j.id = ANY(ARRAY(SELECT id FROM members))")] [""] "started"),
+    claim_one!(),
+    take!(),
+    START,
+    note!(),
+);
+
+/// Control: what happens to jobs whose row is written while a claim looks at it, if it names them by their place alone.
+#[cfg(any(test, feature = "conformance"))]
+static CLAIM_IN_TIME: BatchSql = BatchSql::with(
+    claim!([start!("j.ctid = ANY(ARRAY(SELECT job FROM members))")] [""] "started"),
+    claim_one!(),
+    take!(),
+    START,
+    note!(),
+);
+
+macro_rules! parts {
+    ($lock:literal) => {
+        concat!(
+            "SELECT 1 FROM unnest($3::int8[], $4::timestamptz[], $5::uuid[], $6::int8[])
                  AS r (low_rank, low_at, low_job, high_rank)
              CROSS JOIN LATERAL (
                  SELECT l.ctid FROM job_ready l
                  WHERE l.tenant_id = $1 AND l.queue = $2
-                     AND (l.rank, l.ready_at, l.job_id) >= (r.low_rank, r.low_at, r.low_job) AND l.rank < r.high_rank
-                 ORDER BY l.rank, l.ready_at, l.job_id LIMIT $4 FOR UPDATE SKIP LOCKED
-             ) p
-             WHERE $7 OR NOT EXISTS (
-                 SELECT 1 FROM job_queues c
-                 WHERE c.tenant_id = $1 AND c.name = $2 AND (c.paused OR c.concurrency IS NOT NULL)
-             )
-             LIMIT $4
-         ))
-         RETURNING q.job_id, q.ready_at
-     ), started AS (
-         UPDATE jobs j
-         SET status = 'running', attempt = j.attempt + 1, started_at = $5, updated_at = $5, claim_id = $3
-         FROM taken t
-         WHERE j.tenant_id = $1 AND j.id = t.job_id AND j.status = 'queued' AND j.ready_at = t.ready_at
-         RETURNING j.id, j.attempt, j.max_attempts, j.priority, j.mode, j.payload, j.checkpoint, j.session_id,
-             j.trigger_message_id, j.agent_id, j.estimated_cost, j.model, j.metadata, j.created_at, j.ready_at
-     ), noted AS (
-         INSERT INTO job_claims (tenant_id, id, worker, queue, open, jobs, created_at)
-         SELECT $1, $3, $6, $2, count(*), string_agg(uuid_send(id), ''), $5 FROM started HAVING count(*) > 0
-     )
-     SELECT * FROM started",
-    "SELECT j.id, j.attempt + 1, j.max_attempts, j.priority, j.mode, j.payload, j.checkpoint, j.session_id,
-         j.trigger_message_id, j.agent_id, j.estimated_cost, j.model, j.metadata, j.created_at,
-         j.ready_at, r.rank, r.ready_at, r.job_id
-     FROM job_ready r
-     LEFT JOIN jobs j ON j.tenant_id = $1 AND j.id = r.job_id AND j.status = 'queued' AND j.ready_at = r.ready_at
-     WHERE r.tenant_id = $1 AND r.queue = $2 AND (r.rank, r.ready_at, r.job_id) >= ($8, $9, $10) AND r.rank < $11
-         AND ($7 OR NOT EXISTS (
-             SELECT 1 FROM job_queues c
-             WHERE c.tenant_id = $1 AND c.name = $2 AND (c.paused OR c.concurrency IS NOT NULL)
-         ))
-     ORDER BY r.rank, r.ready_at, r.job_id LIMIT $4",
-    Then::TakeThrough(Sql::both(
-        "DELETE FROM job_ready WHERE tenant_id = $1 AND queue = $2 AND (rank, ready_at, job_id) >= ($8, $9, $10)
-             AND (rank, ready_at, job_id) <= ($12, $13, $14)",
-    )),
-    [
-        Some(
-            "UPDATE jobs SET status = 'running', attempt = attempt + 1, started_at = $5, updated_at = $5, claim_id = $3
-             WHERE tenant_id = $1 AND id = $8",
-        ),
-        None,
-    ],
-    Last::Together(Sql::both(
-        "INSERT INTO job_claims (tenant_id, open, id, worker, queue, jobs, created_at) VALUES ($1, $8, $3, $6, $2, $9, $5)",
-    )),
-);
+                     AND (l.rank, l.ready_at, l.low) >= (r.low_rank, r.low_at, r.low_job) AND l.rank < r.high_rank
+                 ORDER BY l.rank, l.ready_at, l.low LIMIT 1",
+            $lock,
+            ") p LIMIT 1"
+        )
+    };
+}
 
 static REGISTER: Sql = Sql::both(
     "INSERT INTO job_workers (tenant_id, name, deadline, created_at, heartbeat_at) VALUES ($1, $2, $3, $4, $4)
@@ -91,6 +211,14 @@ static LEAVE: Sql = Sql::both(
      )",
 );
 static ANY_READY: Sql = Sql::both("SELECT 1 FROM job_ready WHERE tenant_id = $1 AND queue = $2 LIMIT 1").short();
+// The same of a part of the list, and with the lock of whoever takes the first run of it.
+static ANY_IN_PART: BatchSql = BatchSql::new(
+    parts!(""),
+    "SELECT 1 FROM job_ready WHERE tenant_id = $1 AND queue = $2 AND (rank, ready_at, low) >= ($3, $4, $5) AND rank < $6
+     LIMIT 1",
+);
+static WAIT_FOR_FIRST: BatchSql =
+    BatchSql::new(parts!(" FOR UPDATE"), "SELECT 1 WHERE $1 IS NOT NULL AND $6 IS NOT NULL");
 static PULSE: BatchSql = BatchSql::new(
     "SELECT j.id, j.cancel_requested_at IS NOT NULL FROM unnest($2::uuid[], $3::int4[]) AS i (id, attempt)
      JOIN jobs j ON j.tenant_id = $1 AND j.id = i.id AND j.attempt = i.attempt AND j.status = 'running'
@@ -103,18 +231,19 @@ static LOCK_QUEUE: Sql = Sql::per_engine(
     "SELECT concurrency, paused FROM job_queues WHERE tenant_id = $1 AND name = $2 FOR UPDATE",
     "SELECT concurrency, paused FROM job_queues WHERE tenant_id = $1 AND name = $2",
 );
-static QUEUE: Sql = Sql::both("SELECT concurrency, paused FROM job_queues WHERE tenant_id = $1 AND name = $2").short();
 static OPEN_IN_QUEUE: Sql =
     Sql::both("SELECT CAST(COALESCE(SUM(open), 0) AS BIGINT) FROM job_claims WHERE tenant_id = $1 AND queue = $2");
 
 #[cfg(any(test, feature = "conformance"))]
-pub(super) const STATEMENTS: &[&Sql] = &[&REGISTER, &SWEEP, &LEAVE, &ANY_READY, &LOCK_QUEUE, &QUEUE, &OPEN_IN_QUEUE];
+pub(super) const STATEMENTS: &[&Sql] = &[&REGISTER, &SWEEP, &LEAVE, &ANY_READY, &LOCK_QUEUE, &OPEN_IN_QUEUE];
 #[cfg(any(test, feature = "conformance"))]
-pub(super) const BATCHES: &[&BatchSql] = &[&CLAIM, &PULSE];
+pub(super) const BATCHES: &[&BatchSql] =
+    &[&CLAIM, &CLAIM_INSIDE, &CLAIM_IN_TIME, &ANY_IN_PART, &WAIT_FOR_FIRST, &PULSE];
 
-/// Where to begin looking for work in each queue: up to here everything that was ready has been claimed. Only a hint: a
-/// job whose transaction took long lands behind a mark. This process takes its marks back for what it makes ready
-/// itself; for what others do, with clocks of their own, the whole is looked through now and then.
+/// Where to begin looking for work in each queue: up to here everything that was ready has been claimed, or is being
+/// claimed by somebody who takes the mark back to where he ends. Only a hint: a job whose transaction took long lands
+/// behind a mark. This process takes its marks back for what it makes ready itself; for what others do, with clocks of
+/// their own, the whole is looked through now and then.
 #[derive(Debug, Default)]
 pub(crate) struct Marks {
     queues: Mutex<HashMap<(TenantId, String), QueueMarks>>,
@@ -122,7 +251,8 @@ pub(crate) struct Marks {
     gates: Mutex<HashMap<TenantId, JobId>>,
 }
 
-/// A place in the list among jobs of one priority. Jobs that were enqueued together share their time.
+/// A place in the list among jobs of one priority. Jobs that were enqueued together share their time. A run that was taken
+/// in part begins with the last job that was taken.
 type Place = (Timestamp, JobId);
 
 const FIRST: Place = (Timestamp::MIN, JobId(Uuid::nil()));
@@ -136,15 +266,31 @@ struct QueueMarks {
     looks: Vec<Weak<Look>>,
 }
 
-/// What became ready while somebody looked, and since when: his marks may not lie behind it, since he may not have
-/// seen it.
+/// What somebody may have missed who looks: his marks may not lie behind it.
 #[derive(Debug)]
-struct Look(Mutex<Timestamp>);
+struct Look(Mutex<Missed>);
+
+#[derive(Debug)]
+struct Missed {
+    /// What became ready meanwhile, since that time.
+    since: Timestamp,
+    /// What others left of their runs, who ended meanwhile: it begins where they ended.
+    left: BTreeMap<i32, Place>,
+}
+
+impl Default for Missed {
+    fn default() -> Self {
+        Self { since: Timestamp::MAX, left: BTreeMap::new() }
+    }
+}
 
 /// A whole look may take this part of the time.
 const LOOKS_ARE_RARE: u32 = 40;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How often a claim that finds nothing waits for those who hold what is there. Whoever comes behind all of them finds it
+/// gone, or something left; what is listed in vain is dropped each time.
+const MOST_WAITS: u32 = 100;
 /// Priorities that have marks of their own.
 const MOST_RANKS: usize = 16;
 
@@ -161,7 +307,7 @@ impl Marks {
         let (first, last) = (i64::from(i32::MIN), i64::from(i32::MAX) + 1);
         let mut all = self.queues.lock();
         let marks = all.entry((tenant, queue.to_owned())).or_default();
-        let look = Arc::new(Look(Mutex::new(Timestamp::MAX)));
+        let look = Arc::new(Look(Mutex::new(Missed::default())));
         marks.looks.retain(|look| look.strong_count() > 0);
         marks.looks.push(Arc::downgrade(&look));
         let is_due = || marks.next_look.is_none_or(|next| Instant::now() >= next);
@@ -203,8 +349,8 @@ impl Marks {
         let mut all = self.queues.lock();
         let Some(marks) = all.get_mut(&(tenant, queue.to_owned())) else { return };
         for look in marks.looks.iter().filter_map(Weak::upgrade) {
-            let mut seen = look.0.lock();
-            *seen = ready_at.min(*seen);
+            let mut missed = look.0.lock();
+            missed.since = ready_at.min(missed.since);
         }
         let behind = (ready_at, JobId(Uuid::nil()));
         for mark in marks.ranks.values_mut() {
@@ -223,16 +369,27 @@ impl Marks {
     ) {
         let mut all = self.queues.lock();
         let marks = all.entry((tenant, queue.to_owned())).or_default();
+        let mut ends: BTreeMap<i32, Place> = BTreeMap::new();
+        for (rank, place) in found {
+            let end = ends.entry(rank).or_insert(place);
+            *end = place.max(*end);
+        }
         if parts.whole {
             let pause = (took * LOOKS_ARE_RARE).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
             marks.next_look = Some(Instant::now() + pause);
             marks.ranks.clear();
         }
-        let most = (*parts.look.0.lock(), JobId(Uuid::nil()));
-        for (rank, place) in found {
-            let at = place.min(most);
-            let mark = marks.ranks.entry(rank).or_insert(at);
-            *mark = at.max(*mark);
+        let missed = std::mem::take(&mut *parts.look.0.lock());
+        for look in marks.looks.iter().filter_map(Weak::upgrade).filter(|look| !Arc::ptr_eq(look, &parts.look)) {
+            let mut missed = look.0.lock();
+            for (rank, end) in &ends {
+                let left = missed.left.entry(*rank).or_insert(*end);
+                *left = (*end).min(*left);
+            }
+        }
+        for (rank, end) in ends {
+            let end = missed.left.get(&rank).map_or(end, |left| end.min(*left));
+            marks.ranks.insert(rank, end.min((missed.since, JobId(Uuid::nil()))));
         }
         while marks.ranks.len() > MOST_RANKS {
             marks.ranks.pop_last();
@@ -245,7 +402,8 @@ impl Jobs<'_> {
     /// longest. They are running from here on, and what those with an `estimated_cost` may cost is reserved: where a
     /// hard budget does not allow it the job is not claimed, and waits until it does. The worker has all of its jobs
     /// for `lease` from now, and longer with each [`Jobs::heartbeat`] or claim; after that they are queued again for
-    /// others. Empty when there is nothing to do, the queue is paused, or its limit is reached.
+    /// others. Empty when there is nothing to do, the queue is paused, or its limit is reached. When all there is was
+    /// enqueued together with what another transaction is claiming, this waits for the end of that.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a count of 0 or over 10,000, an empty name, a lease of 0 or over a day;
@@ -287,12 +445,24 @@ impl Jobs<'_> {
         if jobs.is_empty() {
             jobs = self.claim_parts(&self.0.executor, queue, worker, count, false, true).await?;
         }
-        if jobs.is_empty()
-            && self.0.executor.fetch_optional::<(Option<i32>, bool)>(&QUEUE, &params![tenant, queue]).await?.is_some()
-        {
-            jobs = self.claim_limited(queue, worker, count).await?;
+        // What is there all the same is held by others, who may leave most of it, or the queue has a limit.
+        let mut waits = 0;
+        while jobs.is_empty() && waits < MOST_WAITS && self.is_any_left(queue).await? {
+            let Some(found) = self.claim_in_turn(queue, worker, count).await? else { break };
+            jobs = found;
+            waits += 1;
         }
         Ok(jobs)
+    }
+
+    /// Whether anything is listed where claims look.
+    async fn is_any_left(&self, queue: &str) -> Result<bool> {
+        let (executor, listed) = (&self.0.executor, params![self.0.tenant, queue]);
+        if !executor.keeps_deleted_rows() {
+            return Ok(executor.fetch_optional::<(i64,)>(&ANY_READY, &listed).await?.is_some());
+        }
+        let parts = self.0.marks().parts(self.0.tenant, queue, false);
+        Ok(!executor.batch::<(i32,)>(&ANY_IN_PART, &listed, parts.rows).await?.is_empty())
     }
 
     async fn claim_parts(
@@ -310,21 +480,28 @@ impl Jobs<'_> {
         let claim: Uuid = self.0.new_id(now);
         let fixed = params![tenant, queue, claim, i64::try_from(count).unwrap_or(i64::MAX), now, worker, limited];
         let started = Instant::now();
-        let jobs: Vec<Claimed> = executor.batch(&CLAIM, &fixed, std::mem::take(&mut parts.rows)).await?;
+        let claim = if executor.is_transaction() { &CLAIM_INSIDE } else { &CLAIM };
+        #[cfg(any(test, feature = "conformance"))]
+        let claim = if self.0.controls().late_starts_are_off() { &CLAIM_IN_TIME } else { claim };
+        let jobs: Vec<Claimed> = executor.batch(claim, &fixed, std::mem::take(&mut parts.rows)).await?;
         if executor.keeps_deleted_rows() {
-            let found = jobs.iter().map(|claimed| (-claimed.job.priority, (claimed.ready_at, claimed.job.id)));
-            marks.looked(tenant, queue, &parts, started.elapsed(), found);
+            let place = |claimed: &Claimed| (-claimed.job.priority, (claimed.ready_at, claimed.job.id));
+            let (found, took): (Vec<_>, _) = (jobs.iter().map(place).collect(), started.elapsed());
+            let (marks, queue) = (Arc::clone(marks), queue.to_owned());
+            // Others pass over what it holds until it is committed.
+            executor.after_commit(move || marks.looked(tenant, &queue, &parts, took, found.into_iter()));
         }
         Ok(jobs)
     }
 
-    /// The claim of a queue with a limit: what runs is counted under the lock of the queue's row.
-    async fn claim_limited(&self, queue: &str, worker: &str, count: usize) -> Result<Vec<Claimed>> {
+    /// The claim of a queue with a limit: what runs is counted under the lock of the queue's row. And of one whose runs
+    /// are held by others: behind the first of them. `None` when nothing may be claimed.
+    async fn claim_in_turn(&self, queue: &str, worker: &str, count: usize) -> Result<Option<Vec<Claimed>>> {
         let claim = |executor: Executor| async move {
             let params = params![self.0.tenant, queue];
             let set: Option<(Option<i32>, bool)> = executor.fetch_optional(&LOCK_QUEUE, &params).await?;
             let limit = match set {
-                Some((_, true)) => return Ok(Vec::new()),
+                Some((_, true)) => return Ok(None),
                 Some((limit, false)) => limit,
                 None => None,
             };
@@ -334,9 +511,13 @@ impl Jobs<'_> {
                 free = free.min(usize::try_from(i64::from(limit) - open).unwrap_or(0));
             }
             if free == 0 {
-                return Ok(Vec::new());
+                return Ok(None);
             }
-            self.claim_parts(&executor, queue, worker, free, true, true).await
+            if executor.keeps_deleted_rows() {
+                let parts = self.0.marks().parts(self.0.tenant, queue, false);
+                executor.batch::<(i32,)>(&WAIT_FOR_FIRST, &params, parts.rows).await?;
+            }
+            self.claim_parts(&executor, queue, worker, free, true, true).await.map(Some)
         };
         self.0.executor.transaction(claim).await
     }
@@ -429,6 +610,33 @@ mod tests {
         claimed(&marks, &marks.parts(TENANT, "q", false), 20);
         assert_eq!(looks_from(&marks), Some((at(20), LAST)));
         assert!(!marks.parts(TENANT, "q", true).whole, "the whole is looked through seldom");
+    }
+
+    #[test]
+    fn what_others_left_of_their_runs_is_before_no_mark() {
+        let marks = Marks::default();
+        claimed(&marks, &marks.parts(TENANT, "q", true), 10);
+        // Three at once: each passes over what the others hold.
+        let [one, two, three] = [(); 3].map(|()| marks.parts(TENANT, "q", false));
+        claimed(&marks, &two, 30);
+        assert_eq!(looks_from(&marks), Some((at(30), LAST)), "the first to end knows of no other");
+        claimed(&marks, &one, 20);
+        assert_eq!(looks_from(&marks), Some((at(20), LAST)));
+        // One that begins here holds what the first left, or sees it; the third may do neither.
+        let four = marks.parts(TENANT, "q", false);
+        claimed(&marks, &three, 40);
+        assert_eq!(looks_from(&marks), Some((at(20), LAST)));
+        claimed(&marks, &four, 50);
+        assert_eq!(looks_from(&marks), Some((at(40), LAST)), "the third ended meanwhile");
+        claimed(&marks, &marks.parts(TENANT, "q", false), 60);
+        assert_eq!(looks_from(&marks), Some((at(60), LAST)), "nobody else looked");
+        // A look at the whole is no different.
+        marks.queues.lock().values_mut().for_each(|queue| queue.next_look = None);
+        let whole = marks.parts(TENANT, "q", true);
+        assert!(whole.whole);
+        claimed(&marks, &marks.parts(TENANT, "q", false), 70);
+        claimed(&marks, &whole, 80);
+        assert_eq!(looks_from(&marks), Some((at(70), LAST)));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Jobs in.
 
+use std::collections::HashSet;
+
 use agentkeep_core::{
     Error, JOBS_AT_ONCE, Job, JobId, JobScheduleId, JobStatus, JobWaits, NewJob, Result, Timestamp, WakeKind,
 };
@@ -11,7 +13,8 @@ use super::{
 };
 use crate::engine::{BatchSql, Executor, Last, Sql, Then, Value};
 
-// A job without `ready_at` is held back: what holds it is written behind it, in the same transaction.
+// A job without `ready_at` is held back: what holds it is written behind it, in the same transaction. One with a `high`
+// is the first of its run.
 static INSERT: BatchSql = BatchSql::with(
     "WITH written AS (
          INSERT INTO jobs (tenant_id, attempt, max_attempts, priority, id, created_at, updated_at, run_at, ready_at,
@@ -20,17 +23,18 @@ static INSERT: BatchSql = BatchSql::with(
          SELECT $1, 0, n.max_attempts, n.priority, n.id, $2, $2, n.run_at, n.ready_at, n.tied, 'queued', n.queue,
              n.mode, n.payload, n.metadata, n.session_id, n.trigger_message_id, n.agent_id, n.unique_key, n.retry_of,
              n.schedule_id, n.estimated_cost, n.model
-         FROM unnest($3::uuid[], $4::text[], $5::int4[], $6::timestamptz[], $7::int4[], $8::timestamptz[],
-                 $9::bool[], $10::text[], $11::text[], $12::jsonb[], $13::uuid[], $14::uuid[], $15::int8[],
-                 $16::text[], $17::uuid[], $18::uuid[], $19::int8[], $20::text[])
+         FROM unnest($3::uuid[], $4::text[], $5::int4[], $6::timestamptz[], $8::int4[], $9::timestamptz[],
+                 $10::bool[], $11::text[], $12::text[], $13::jsonb[], $14::uuid[], $15::uuid[], $16::int8[],
+                 $17::text[], $18::uuid[], $19::uuid[], $20::int8[], $21::text[])
              AS n (id, queue, priority, ready_at, max_attempts, run_at, tied, mode, payload, metadata, session_id,
                  trigger_message_id, agent_id, unique_key, retry_of, schedule_id, estimated_cost, model)
      )
-     INSERT INTO job_ready (tenant_id, queue, rank, ready_at, job_id)
-     SELECT $1, n.queue, -n.priority, n.ready_at, n.id
-     FROM unnest($3::uuid[], $4::text[], $5::int4[], $6::timestamptz[]) AS n (id, queue, priority, ready_at)
-     WHERE n.ready_at IS NOT NULL
-     RETURNING job_id",
+     INSERT INTO job_ready (tenant_id, queue, rank, ready_at, low, high)
+     SELECT $1, n.queue, -n.priority, n.ready_at, n.id, n.high
+     FROM unnest($3::uuid[], $4::text[], $5::int4[], $6::timestamptz[], $7::uuid[])
+         AS n (id, queue, priority, ready_at, high)
+     WHERE n.high IS NOT NULL
+     RETURNING low",
     "SELECT $3",
     Then::Nothing,
     [
@@ -38,12 +42,12 @@ static INSERT: BatchSql = BatchSql::with(
             "INSERT INTO jobs (tenant_id, attempt, created_at, updated_at, id, queue, priority, ready_at, max_attempts,
                  run_at, tied, mode, payload, metadata, session_id, trigger_message_id, agent_id, unique_key, retry_of,
                  schedule_id, estimated_cost, model, status)
-             VALUES ($1, 0, $2, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
-                 $20, 'queued')",
+             VALUES ($1, 0, $2, $2, $3, $4, $5, $6, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
+                 $21, 'queued')",
         ),
         Some(
-            "INSERT INTO job_ready (tenant_id, queue, rank, ready_at, job_id) SELECT $1, $4, -$5, $6, $3
-             WHERE $6 IS NOT NULL",
+            "INSERT INTO job_ready (tenant_id, queue, rank, ready_at, low, high) SELECT $1, $4, -$5, $6, $3, $7
+             WHERE $7 IS NOT NULL",
         ),
     ],
     Last::Nothing,
@@ -59,6 +63,10 @@ static KEY: Sql = Sql::both("SELECT job_id FROM job_keys WHERE tenant_id = $1 AN
 pub(super) const STATEMENTS: &[&Sql] = &[&TAKE_KEY, &KEY];
 #[cfg(any(test, feature = "conformance"))]
 pub(super) const BATCHES: &[&BatchSql] = &[&INSERT];
+
+/// Jobs of one run at most. The longer they are, the less is written; the more a claim that takes a few of them hides
+/// from others until it is committed.
+const RUN: usize = 64;
 
 /// What a job comes from, beside a caller.
 #[derive(Debug, Clone, Copy, Default)]
@@ -84,7 +92,7 @@ impl Jobs<'_> {
         self.check_soft_references(&new).await?;
         let job = self.made(new, origin, self.0.now());
         if is_plain(&job) {
-            self.write_plain(std::slice::from_ref(&job)).await?;
+            self.write_plain(&[&job], &HashSet::new()).await?;
             return Ok(job);
         }
         let mut job = job;
@@ -118,6 +126,7 @@ impl Jobs<'_> {
         }
         let now = self.0.now();
         let mut jobs = Vec::with_capacity(new.len());
+        let given: HashSet<JobId> = new.iter().filter_map(|new| new.id).collect();
         for (index, new) in new.into_iter().enumerate() {
             let place = |error: Error| error.at(&format!("jobs[{index}]"));
             new.check().map_err(place)?;
@@ -126,17 +135,17 @@ impl Jobs<'_> {
         }
         if jobs.iter().all(is_plain) {
             if !jobs.is_empty() {
-                self.write_plain(&jobs).await?;
+                self.write_plain(&jobs.iter().collect::<Vec<_>>(), &given).await?;
             }
             return Ok(jobs);
         }
-        let jobs = &jobs;
+        let (jobs, given) = (&jobs, &given);
         let write = |executor: Executor| async move {
             let inside = self.0.with_executor(executor.clone());
             let inside = Jobs(&inside);
-            let plain: Vec<Job> = jobs.iter().filter(|job| is_plain(job)).cloned().collect();
+            let plain: Vec<&Job> = jobs.iter().filter(|job| is_plain(job)).collect();
             if !plain.is_empty() {
-                inside.write_plain(&plain).await?;
+                inside.write_plain(&plain, given).await?;
             }
             // Sessions in one order, whoever enqueues: two batches never wait for each other's lines.
             let mut order: Vec<usize> = (0..jobs.len()).filter(|index| !is_plain(&jobs[*index])).collect();
@@ -200,17 +209,17 @@ impl Jobs<'_> {
         }
     }
 
-    /// Jobs that nothing holds back.
-    async fn write_plain(&self, jobs: &[Job]) -> Result<()> {
+    /// Jobs that nothing holds back; the ids that callers gave, and not this process.
+    async fn write_plain(&self, jobs: &[&Job], given: &HashSet<JobId>) -> Result<()> {
         let now = jobs.first().map_or_else(|| self.0.now(), |job| job.created_at);
-        self.insert(&self.0.executor, now, jobs).await?;
+        self.insert(&self.0.executor, now, jobs, given).await?;
         self.0.wake_within(&self.0.executor, now, jobs.iter().map(|job| job.queue.as_str()));
         Ok(())
     }
 
-    async fn insert(&self, executor: &Executor, now: Timestamp, jobs: &[Job]) -> Result<()> {
+    async fn insert(&self, executor: &Executor, now: Timestamp, jobs: &[&Job], given: &HashSet<JobId>) -> Result<()> {
         let fixed = params![self.0.tenant, now];
-        let rows = jobs.iter().map(row_of).collect();
+        let rows = jobs.iter().zip(runs(jobs, given)).map(|(job, high)| row_of(job, high)).collect();
         let Err(mut error) = executor.batch::<(uuid::Uuid,)>(&INSERT, &fixed, rows).await else { return Ok(()) };
         for job in jobs {
             if !matches!(error, Error::Database { .. }) {
@@ -235,7 +244,7 @@ impl Jobs<'_> {
         }
         // The row before the line: a session that does not exist is told by the row.
         job.ready_at = None;
-        self.insert(executor, now, std::slice::from_ref(&job)).await?;
+        self.insert(executor, now, &[&job], &HashSet::new()).await?;
         let mut gate = Gate::default();
         if job.run_at > now {
             gate.wake = Some((job.run_at, WakeKind::Schedule));
@@ -273,13 +282,35 @@ fn is_tied(job: &Job) -> bool {
     job.session_id.is_some() || job.unique_key.is_some() || job.estimated_cost.is_some()
 }
 
+/// For each job the last of its run if it is the first of it. A run stands for all that lies between: one with an id of a
+/// caller's own might reach over half the table, and stays alone.
+fn runs(jobs: &[&Job], given: &HashSet<JobId>) -> Vec<Option<JobId>> {
+    let mut highs = vec![None; jobs.len()];
+    let mut first = 0;
+    for (index, job) in jobs.iter().enumerate().filter(|(_, job)| job.ready_at.is_some()) {
+        let goes_on = index > first && index < first + RUN && {
+            let (begun, last) = (jobs[first], jobs[index - 1]);
+            (&begun.queue, begun.priority, begun.ready_at) == (&job.queue, job.priority, job.ready_at)
+                && last.id < job.id
+                && !given.contains(&last.id)
+                && !given.contains(&job.id)
+        };
+        if !goes_on {
+            first = index;
+        }
+        highs[first] = Some(job.id);
+    }
+    highs
+}
+
 /// The columns of a row, in the order of [`INSERT`].
-fn row_of(job: &Job) -> Vec<Value> {
+fn row_of(job: &Job, high: Option<JobId>) -> Vec<Value> {
     params![
         job.id,
         job.queue.as_str(),
         job.priority,
         job.ready_at,
+        high,
         job.max_attempts,
         job.run_at,
         is_tied(job),

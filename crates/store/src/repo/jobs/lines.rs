@@ -100,15 +100,27 @@ static GATE: Sql = Sql::both(
      VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
 );
 static UNREADY: Sql = Sql::both("UPDATE jobs SET ready_at = NULL, updated_at = $3 WHERE tenant_id = $1 AND id = $2");
-// A claim that holds the row waits for the job's row, which this transaction has: the claim will find the job
-// changed, and drops the row itself. Waiting for it here would be a deadlock.
+// The job's own row says that it cannot be claimed. This is for those who never claim: a run of which nothing is left
+// goes. One that a claim holds is left to it: the claim waits for the job's row, which this transaction has.
+macro_rules! take_out {
+    ($run:literal, $skip_locked:literal) => {
+        concat!(
+            "DELETE FROM job_ready",
+            $run,
+            " r WHERE r.tenant_id = $1 AND r.queue = $2 AND r.rank = $3 AND r.ready_at = $4 AND r.low <= $5
+                 AND r.high >= $5 AND (
+                     SELECT j.id FROM jobs j
+                     WHERE j.tenant_id = $1 AND j.id >= r.low AND j.id <= r.high AND j.queue = $2
+                         AND j.priority = -$3 AND j.ready_at = $4 AND j.status = 'queued'
+                     ORDER BY j.id LIMIT 1
+                 ) IS NULL",
+            $skip_locked
+        )
+    };
+}
 static TAKE_OUT: Sql = Sql::per_engine(
-    "DELETE FROM job_ready q WHERE q.tenant_id = $1 AND q.ctid IN (
-         SELECT r.ctid FROM job_ready r
-         WHERE r.tenant_id = $1 AND r.queue = $2 AND r.rank = $3 AND r.ready_at = $4 AND r.job_id = $5
-         FOR UPDATE SKIP LOCKED
-     )",
-    "DELETE FROM job_ready WHERE tenant_id = $1 AND queue = $2 AND rank = $3 AND ready_at = $4 AND job_id = $5",
+    take_out!(" q WHERE q.tenant_id = $1 AND q.ctid IN (SELECT r.ctid FROM job_ready", " FOR UPDATE SKIP LOCKED)"),
+    take_out!(" AS", ""),
 );
 static REMOVE_GATE: Sql =
     Sql::both("DELETE FROM job_gates WHERE tenant_id = $1 AND job_id = $2 RETURNING session_id, approval");
@@ -184,22 +196,26 @@ static REMOVE_GATES: BatchSql = BatchSql::new(
     "DELETE FROM job_gates WHERE tenant_id = $1 AND job_id = ANY($2::uuid[]) RETURNING job_id",
     "DELETE FROM job_gates WHERE tenant_id = $1 AND job_id = $2 RETURNING job_id",
 );
+// A clock that stands still: a run that begins with the job and has its time stands for it already. Written all the same,
+// or a claim that does not see the job yet would drop the run: it drops none that changed since it began to look.
 static MAKE_READY: BatchSql = BatchSql::with(
     "WITH changed AS (
          UPDATE jobs SET ready_at = $2, updated_at = $2
          WHERE tenant_id = $1 AND id = ANY($3::uuid[]) AND status = 'queued'
          RETURNING id, queue, priority
      )
-     INSERT INTO job_ready (tenant_id, queue, rank, ready_at, job_id)
-     SELECT $1, queue, -priority, $2, id FROM changed
+     INSERT INTO job_ready (tenant_id, queue, rank, ready_at, low, high)
+     SELECT $1, queue, -priority, $2, id, id FROM changed
+     ON CONFLICT (tenant_id, queue, rank, ready_at, low) DO UPDATE SET high = job_ready.high
      RETURNING queue",
     "SELECT queue FROM jobs WHERE tenant_id = $1 AND id = $3 AND status = 'queued'",
     Then::Nothing,
     [
         Some("UPDATE jobs SET ready_at = $2, updated_at = $2 WHERE tenant_id = $1 AND id = $3"),
         Some(
-            "INSERT INTO job_ready (tenant_id, queue, rank, ready_at, job_id)
-             SELECT tenant_id, queue, -priority, $2, id FROM jobs WHERE tenant_id = $1 AND id = $3",
+            "INSERT INTO job_ready (tenant_id, queue, rank, ready_at, low, high)
+             SELECT tenant_id, queue, -priority, $2, id, id FROM jobs WHERE tenant_id = $1 AND id = $3
+             ON CONFLICT (tenant_id, queue, rank, ready_at, low) DO NOTHING",
         ),
     ],
     Last::Nothing,

@@ -139,14 +139,33 @@ impl Record for Job {
 
 static GET: Sql =
     Sql::both(concat!("SELECT ", columns!(), " FROM ", source!(), " WHERE j.tenant_id = $1 AND j.id = $2")).short();
-static POLL: Sql = Sql::both(concat!(
-    "SELECT ",
-    columns!(),
-    " FROM job_ready r JOIN jobs j ON j.tenant_id = $1 AND j.id = r.job_id AND j.ready_at = r.ready_at
-     LEFT JOIN job_gates g ON g.tenant_id = $1 AND g.job_id = j.id
-     WHERE r.tenant_id = $1 AND (r.queue = $2 OR $2 IS NULL) AND j.status = 'queued'
-     ORDER BY r.rank, r.ready_at, r.job_id LIMIT $3",
-));
+// PostgreSQL is told to look for the jobs of each run; SQLite does by itself, and knows no LATERAL. Runs may overlap.
+macro_rules! poll {
+    ($of:literal, $end:literal) => {
+        concat!(
+            "SELECT ",
+            columns!(),
+            " FROM (
+                 SELECT DISTINCT r.rank, r.ready_at, m.id FROM job_ready r ",
+            $of,
+            " jobs m
+                     WHERE m.tenant_id = $1 AND m.id >= r.low AND m.id <= r.high AND m.queue = r.queue
+                         AND m.priority = -r.rank AND m.ready_at = r.ready_at AND m.status = 'queued'",
+            $end,
+            " AND r.tenant_id = $1 AND (r.queue = $2 OR $2 IS NULL)
+                 ORDER BY r.rank, r.ready_at, m.id LIMIT $3
+             ) AS t
+             JOIN jobs j ON j.tenant_id = $1 AND j.id = t.id
+             LEFT JOIN job_gates g ON g.tenant_id = $1 AND g.job_id = j.id
+             WHERE j.tenant_id = $1
+             ORDER BY t.rank, t.ready_at, t.id"
+        )
+    };
+}
+static POLL: Sql = Sql::per_engine(
+    poll!("CROSS JOIN LATERAL (SELECT m.id FROM", " ORDER BY m.id LIMIT $3) m WHERE true"),
+    poll!("JOIN", ""),
+);
 static COUNTS: Sql = Sql::both(
     "SELECT j.status, count(*), count(*) - count(g.job_id), count(g.wake_at), count(g.session_id),
          COALESCE(SUM(CASE WHEN g.approval THEN 1 ELSE 0 END), 0), count(g.budget)
