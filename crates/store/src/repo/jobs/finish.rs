@@ -23,7 +23,7 @@ use crate::engine::{BatchSql, Executor, FromRow, Last, RowRef, Sql, Then};
 // Claims are counted once, and looked for by their ids: left to itself the planner counts anew for each claim that is
 // kept.
 macro_rules! complete {
-    ($tied:literal, $returning:literal, $columns:literal) => {
+    ($tied:literal, $returning:literal, $($told:tt)*) => {
         concat!(
             "WITH ended AS (
                  UPDATE jobs j
@@ -42,10 +42,18 @@ macro_rules! complete {
                  WHERE c.tenant_id = $1 AND c.id = e.claim_id
                      AND c.id = ANY(ARRAY(SELECT claim_id FROM counted))
              )
-             SELECT id, claim_id, attempt",
-            $columns,
-            " FROM ended"
+             ",
+            $($told)*
         )
+    };
+}
+// All of them, as nearly always, in one word.
+macro_rules! told {
+    () => {
+        "SELECT NULL::uuid AS id, NULL::uuid AS claim_id, NULL::int4 AS attempt
+         WHERE (SELECT sum(n) FROM counted) = cardinality($3)
+         UNION ALL
+         SELECT id, claim_id, attempt FROM ended WHERE (SELECT sum(n) FROM counted) IS DISTINCT FROM cardinality($3)"
     };
 }
 macro_rules! complete_one {
@@ -75,15 +83,20 @@ macro_rules! close {
     };
 }
 
-/// Jobs whose end concerns nobody else: one statement is all.
-static COMPLETE: BatchSql =
-    BatchSql::with(complete!("NOT j.tied", "", ""), complete_one!("NOT tied", ""), Then::Nothing, end_one!(), close!());
+/// Jobs whose end concerns nobody else: one statement is all. Tells the attempts that were ended, or NULL for all.
+static COMPLETE: BatchSql = BatchSql::with(
+    complete!("NOT j.tied", "", told!()),
+    complete_one!("NOT tied", ""),
+    Then::Nothing,
+    end_one!(),
+    close!(),
+);
 /// The others: what hangs from them follows in the same transaction.
 static COMPLETE_TIED: BatchSql = BatchSql::with(
     complete!(
         "j.tied",
         ", j.session_id, j.unique_key, j.estimated_cost IS NOT NULL AS costs",
-        ", session_id, unique_key, costs"
+        "SELECT id, claim_id, attempt, session_id, unique_key, costs FROM ended"
     ),
     complete_one!("tied", ", session_id, unique_key, estimated_cost IS NOT NULL"),
     Then::Nothing,
@@ -222,8 +235,13 @@ impl Jobs<'_> {
         order.sort_unstable_by_key(|completion| completion.job);
         let fixed = params![self.0.tenant, self.0.now()];
         let rows = order.iter().map(|completion| row_of(completion)).collect();
-        let done: Vec<(JobId, Option<Uuid>, i32)> = self.0.executor.batch(&COMPLETE, &fixed, rows).await?;
-        let mut done: HashSet<(JobId, i32)> = done.into_iter().map(|(job, _, attempt)| (job, attempt)).collect();
+        let done: Vec<(Option<JobId>, Option<Uuid>, Option<i32>)> =
+            self.0.executor.batch(&COMPLETE, &fixed, rows).await?;
+        if matches!(done.as_slice(), [(None, ..)]) {
+            return Ok(completions.iter().map(|_| Ok(())).collect());
+        }
+        let mut done: HashSet<(JobId, i32)> =
+            done.into_iter().filter_map(|(job, _, attempt)| Some((job?, attempt?))).collect();
         order.retain(|completion| !done.contains(&(completion.job, completion.attempt)));
         if !order.is_empty() {
             let rest = &order;
