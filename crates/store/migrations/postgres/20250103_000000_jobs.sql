@@ -1,6 +1,6 @@
 -- Jobs and approvals. A job is one wide row that is written three times in its life: when it is enqueued, when it is
--- claimed and when it ends. Nothing that changes is indexed, and each page keeps room for the two later versions, so
--- that both changes stay on their page. What comes and goes lies in narrow tables beside it.
+-- claimed and when it ends. Nothing that changes is indexed, and each page keeps room for the two later versions, which
+-- are larger, so that both changes stay on their page. What comes and goes lies in narrow tables beside it.
 
 -- Work to be done, being done, and done.
 CREATE TABLE jobs (
@@ -41,7 +41,7 @@ CREATE TABLE jobs (
     PRIMARY KEY (tenant_id, id),
     FOREIGN KEY (tenant_id) REFERENCES tenants (id) ON DELETE CASCADE,
     FOREIGN KEY (tenant_id, session_id) REFERENCES sessions (tenant_id, id) ON DELETE CASCADE
-) WITH (fillfactor = 33);
+) WITH (fillfactor = 27);
 CREATE INDEX jobs_by_session ON jobs (tenant_id, session_id, id) WHERE session_id IS NOT NULL;
 
 -- Jobs that can be claimed, in the order in which they are: runs of jobs that were enqueued together. Only an index into
