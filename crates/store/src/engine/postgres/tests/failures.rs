@@ -237,7 +237,11 @@ async fn lone_writers_that_meet_now_and_then_are_all_answered() {
         let engine = engine.clone();
         tokio::spawn(async move {
             for turn in 0..200 {
-                engine.append(&APPEND, TENANT, message(session, "user", "x")).await.expect("appended").expect("a number");
+                engine
+                    .append(&APPEND, TENANT, message(session, "user", "x"))
+                    .await
+                    .expect("appended")
+                    .expect("a number");
                 tokio::time::sleep(Duration::from_micros(turn * writer * 7 % 900)).await;
             }
         })
