@@ -444,7 +444,7 @@ CREATE TRIGGER session_heads_move AFTER UPDATE OF tenant_id, session_id ON sessi
 WHEN (OLD.tenant_id <> NEW.tenant_id OR OLD.session_id <> NEW.session_id)
 EXECUTE FUNCTION agentkeep_head_goes();
 
-CREATE FUNCTION agentkeep_heads_go() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION agentkeep_heads_truncated() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF EXISTS (SELECT 1 FROM messages) THEN
         RAISE EXCEPTION USING ERRCODE = 'foreign_key_violation', TABLE = 'session_heads',
@@ -455,7 +455,7 @@ BEGIN
 END
 $$;
 CREATE TRIGGER session_heads_truncate AFTER TRUNCATE ON session_heads FOR EACH STATEMENT
-EXECUTE FUNCTION agentkeep_heads_go();
+EXECUTE FUNCTION agentkeep_heads_truncated();
 
 -- JSON merge patch, RFC 7396.
 CREATE FUNCTION agentkeep_merge_patch(target jsonb, patch jsonb) RETURNS jsonb LANGUAGE plpgsql IMMUTABLE AS $$

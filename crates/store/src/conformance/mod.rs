@@ -17,6 +17,7 @@ pub mod controls;
 pub mod deployments;
 mod fixtures;
 pub mod idempotency;
+pub mod job_claims;
 pub mod job_costs;
 pub mod jobs;
 pub mod ledger;
@@ -176,6 +177,14 @@ macro_rules! for_each_case {
                 what_may_not_be_decided_is_told_and_nothing_changes,
                 what_nobody_decides_in_time_is_rejected_by_the_system,
                 an_attempt_may_ask_and_go_on_when_approved;
+            job_claims:
+                higher_priorities_and_older_jobs_come_first,
+                a_run_is_claimed_in_parts_and_in_order,
+                what_changes_within_a_run_is_passed_over,
+                runs_that_overlap_give_each_job_once,
+                ids_of_a_callers_own_make_no_runs,
+                runs_go_with_their_tenant,
+                racing_claims_share_the_jobs;
             job_costs:
                 a_job_over_budget_waits_at_the_gate_and_says_so,
                 what_a_job_logs_counts_once,
@@ -190,13 +199,6 @@ macro_rules! for_each_case {
                 bad_jobs_are_refused_by_field_and_nothing_is_written,
                 many_jobs_are_enqueued_whole_or_not_at_all,
                 what_is_enqueued_in_a_transaction_comes_with_its_commit,
-                higher_priorities_and_older_jobs_come_first,
-                a_run_is_claimed_in_parts_and_in_order,
-                what_changes_within_a_run_is_passed_over,
-                runs_that_overlap_give_each_job_once,
-                ids_of_a_callers_own_make_no_runs,
-                runs_go_with_their_tenant,
-                racing_claims_share_the_jobs,
                 a_late_attempt_has_no_say,
                 a_failed_attempt_is_followed_by_another_until_none_is_left,
                 a_job_that_is_put_off_or_given_back_loses_no_attempt,

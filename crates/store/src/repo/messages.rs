@@ -63,9 +63,9 @@ pub(super) static TABLE: Table = Table {
     references: &[],
 };
 
-// The texts differ by necessity, see AppendSql. The columns that most messages leave empty come last.
-pub(super) static APPEND: AppendSql = AppendSql {
-    postgres: Sql::both(
+// The heads of a group, and the head of a lone row.
+macro_rules! heads {
+    () => {
         "WITH head AS (
              UPDATE session_heads h
              SET last_seq = h.last_seq + g.n, message_count = h.message_count + g.n,
@@ -73,7 +73,26 @@ pub(super) static APPEND: AppendSql = AppendSql {
              FROM unnest($2::uuid[], $3::int8[], $4::timestamptz[]) AS g (session_id, n, at)
              WHERE h.tenant_id = $1 AND h.session_id = ANY($2::uuid[]) AND h.session_id = g.session_id
              RETURNING h.session_id, h.last_seq - g.n AS base
-         ), written AS (
+         )"
+    };
+}
+macro_rules! head {
+    () => {
+        "WITH head AS (
+             UPDATE session_heads h
+             SET last_seq = h.last_seq + 1, message_count = h.message_count + 1,
+                 last_message_at = GREATEST(h.last_message_at, $3::timestamptz)
+             WHERE h.tenant_id = $1 AND h.session_id = $2
+             RETURNING h.session_id, h.last_seq
+         )"
+    };
+}
+
+// The texts differ by necessity, see AppendSql. The columns that most messages leave empty come last.
+pub(super) static APPEND: AppendSql = AppendSql {
+    postgres: Sql::both(concat!(
+        heads!(),
+        ", written AS (
              INSERT INTO messages (tenant_id, session_id, seq, created_at, updated_at, id, role, type, is_streaming,
                  is_complete, metadata, content, parts, tool_calls, tool_name, tool_args, tool_call_id,
                  channel_payload, author_user_id, agent_id, platform_message_id, usage, extra)
@@ -90,16 +109,10 @@ pub(super) static APPEND: AppendSql = AppendSql {
              JOIN head ON head.session_id = m.session_id
          )
          SELECT session_id, base FROM head",
-    ),
-    postgres_plain: Sql::both(
-        "WITH head AS (
-             UPDATE session_heads h
-             SET last_seq = h.last_seq + g.n, message_count = h.message_count + g.n,
-                 last_message_at = GREATEST(h.last_message_at, g.at)
-             FROM unnest($2::uuid[], $3::int8[], $4::timestamptz[]) AS g (session_id, n, at)
-             WHERE h.tenant_id = $1 AND h.session_id = ANY($2::uuid[]) AND h.session_id = g.session_id
-             RETURNING h.session_id, h.last_seq - g.n AS base
-         ), written AS (
+    )),
+    postgres_plain: Sql::both(concat!(
+        heads!(),
+        ", written AS (
              INSERT INTO messages (tenant_id, session_id, seq, created_at, updated_at, id, role, type, is_streaming,
                  is_complete, metadata, content)
              SELECT $1, m.session_id, head.base + m.place, m.created_at, m.created_at, m.id, m.role, m.type,
@@ -110,16 +123,11 @@ pub(super) static APPEND: AppendSql = AppendSql {
              JOIN head ON head.session_id = m.session_id
          )
          SELECT session_id, base FROM head",
-    ),
+    )),
     plain_columns: 9,
-    postgres_one: Sql::both(
-        "WITH head AS (
-             UPDATE session_heads h
-             SET last_seq = h.last_seq + 1, message_count = h.message_count + 1,
-                 last_message_at = GREATEST(h.last_message_at, $3::timestamptz)
-             WHERE h.tenant_id = $1 AND h.session_id = $2
-             RETURNING h.session_id, h.last_seq
-         ), written AS (
+    postgres_one: Sql::both(concat!(
+        head!(),
+        ", written AS (
              INSERT INTO messages (tenant_id, session_id, seq, created_at, updated_at, id, role, type, is_streaming,
                  is_complete, metadata, content, parts, tool_calls, tool_name, tool_args, tool_call_id,
                  channel_payload, author_user_id, agent_id, platform_message_id, usage, extra)
@@ -130,15 +138,10 @@ pub(super) static APPEND: AppendSql = AppendSql {
              FROM head
          )
          SELECT session_id, last_seq - 1 FROM head",
-    ),
-    postgres_one_plain: Sql::both(
-        "WITH head AS (
-             UPDATE session_heads h
-             SET last_seq = h.last_seq + 1, message_count = h.message_count + 1,
-                 last_message_at = GREATEST(h.last_message_at, $3::timestamptz)
-             WHERE h.tenant_id = $1 AND h.session_id = $2
-             RETURNING h.session_id, h.last_seq
-         ), written AS (
+    )),
+    postgres_one_plain: Sql::both(concat!(
+        head!(),
+        ", written AS (
              INSERT INTO messages (tenant_id, session_id, seq, created_at, updated_at, id, role, type, is_streaming,
                  is_complete, metadata, content)
              SELECT $1, head.session_id, head.last_seq, $3::timestamptz, $3::timestamptz,
@@ -146,7 +149,7 @@ pub(super) static APPEND: AppendSql = AppendSql {
              FROM head
          )
          SELECT session_id, last_seq - 1 FROM head",
-    ),
+    )),
     sqlite_count: Sql::both(
         "UPDATE session_heads
          SET last_seq = agentkeep_note(last_seq) + $3, message_count = message_count + $3,

@@ -3,8 +3,8 @@
 //! What waits goes to a free lane as a whole; only when much waits does a second lane work beside the first, because the
 //! server needs for a group of few rows nearly what it needs for many. Rows whose parent is being written on another lane
 //! stay behind, so two groups never lock the same parent and rows of one parent keep their order. A lone row
-//! waits for nobody, and its caller drives the lane as long as nobody else waits for it. A row that was handed over is written even when its caller goes away, and is answered
-//! only after the commit.
+//! waits for nobody, and its caller drives the lane as long as nobody else waits for it. A row that was handed over is
+//! written even when its caller goes away, and is answered only after the commit.
 //!
 //! A parent that somebody else's transaction holds must not hold up the rows of others: a lane waits for a lock
 //! for a moment only. Rows of a parent that is held longer are set aside: they wait on a connection of the pool,
@@ -117,8 +117,8 @@ struct Queue {
     writing: [HashSet<Parent>; APPEND_LANES],
     /// Parents whose rows were set aside.
     aside: HashSet<Parent>,
-    /// Callers that have driven a lane.
-    drivers: u64,
+    /// The number of the last caller.
+    callers: u64,
     /// Somebody waits until nothing is left.
     closing: bool,
 }
@@ -236,8 +236,8 @@ pub(super) async fn append(
     let (lane, driver) = {
         let mut queue = appends.queue.lock();
         queue.waiting.push_back(Waiting { sql, tenant, row, answer });
-        queue.drivers += 1;
-        (queue.lane_to_start(), queue.drivers)
+        queue.callers += 1;
+        (queue.lane_to_start(), queue.callers)
     };
     let answer = match lane {
         Some(lane) if appends.lone.load(Ordering::Relaxed) > 0 => {

@@ -102,8 +102,10 @@ macro_rules! claim {
         )
     };
 }
-macro_rules! claim_one {
-    () => {
+/// A claim by that statement on PostgreSQL. What SQLite does is the same for all of them.
+const fn claim_by(postgres: &'static str) -> BatchSql {
+    BatchSql::with(
+        postgres,
         "SELECT j.id, j.attempt + 1, j.max_attempts, j.priority, j.mode, j.payload, j.checkpoint, j.session_id,
              j.trigger_message_id, j.agent_id, j.estimated_cost, j.model, j.metadata, j.created_at,
              j.ready_at, r.rank, r.ready_at, r.low, j.id
@@ -115,38 +117,32 @@ macro_rules! claim_one {
                  SELECT 1 FROM job_queues c
                  WHERE c.tenant_id = $1 AND c.name = $2 AND (c.paused OR c.concurrency IS NOT NULL)
              ))
-         ORDER BY r.rank, r.ready_at, r.low, j.id LIMIT $4"
-    };
-}
-macro_rules! take {
-    () => {
+         ORDER BY r.rank, r.ready_at, r.low, j.id LIMIT $4",
         Then::TakeThrough(
             Sql::both(
                 "DELETE FROM job_ready WHERE tenant_id = $1 AND queue = $2 AND (rank, ready_at, low) >= ($8, $9, $10)
-             AND (rank, ready_at, low) <= ($12, $13, $14)
-             AND NOT ((rank, ready_at, low) = ($12, $13, $14) AND $15 IS NOT NULL AND high > $15)",
+                     AND (rank, ready_at, low) <= ($12, $13, $14)
+                     AND NOT ((rank, ready_at, low) = ($12, $13, $14) AND $15 IS NOT NULL AND high > $15)",
             ),
             // Where a run begins there already this one stays as it is.
             Sql::both(
                 "UPDATE OR IGNORE job_ready SET low = $15
-         WHERE tenant_id = $1 AND queue = $2 AND rank = $12 AND ready_at = $13 AND low = $14 AND $15 IS NOT NULL",
+                 WHERE tenant_id = $1 AND queue = $2 AND rank = $12 AND ready_at = $13 AND low = $14
+                     AND $15 IS NOT NULL",
             ),
-        )
-    };
-}
-const START: [Option<&str>; 2] = [
+        ),
+        [
     Some(
         "UPDATE jobs SET status = 'running', attempt = attempt + 1, started_at = $5, updated_at = $5, claim_id = $3
          WHERE tenant_id = $1 AND id = $8",
     ),
     None,
-];
-macro_rules! note {
-    () => {
+],
         Last::Together(Sql::both(
-    "INSERT INTO job_claims (tenant_id, open, id, worker, queue, jobs, created_at) VALUES ($1, $8, $3, $6, $2, $9, $5)",
-))
-    };
+            "INSERT INTO job_claims (tenant_id, open, id, worker, queue, jobs, created_at)
+             VALUES ($1, $8, $3, $6, $2, $9, $5)",
+        )),
+    )
 }
 
 /// Rows are parts of the list of what is ready, in order: each from a place on, to another rank. They leave out what
@@ -155,31 +151,16 @@ macro_rules! note {
 ///
 /// Parameters: `$1` tenant, `$2` queue, `$3` the claim's id, `$4` how many, `$5` now, `$6` worker, `$7` whether the
 /// queue's limit was looked at already.
-static CLAIM: BatchSql = BatchSql::with(
+static CLAIM: BatchSql = claim_by(
     claim!([start!("j.ctid = ANY(ARRAY(SELECT job FROM members))")] [late!()] "started UNION ALL SELECT * FROM late"),
-    claim_one!(),
-    take!(),
-    START,
-    note!(),
 );
 /// The same in a transaction, on a connection that is planned for anything: what is named by its key is found by it.
-static CLAIM_INSIDE: BatchSql = BatchSql::with(
-    claim!([start!("j.id = ANY(ARRAY(SELECT id FROM members))")] [""] "started"),
-    claim_one!(),
-    take!(),
-    START,
-    note!(),
-);
+static CLAIM_INSIDE: BatchSql = claim_by(claim!([start!("j.id = ANY(ARRAY(SELECT id FROM members))")] [""] "started"));
 
 /// Control: what happens to jobs whose row is written while a claim looks at it, if it names them by their place alone.
 #[cfg(any(test, feature = "conformance"))]
-static CLAIM_IN_TIME: BatchSql = BatchSql::with(
-    claim!([start!("j.ctid = ANY(ARRAY(SELECT job FROM members))")] [""] "started"),
-    claim_one!(),
-    take!(),
-    START,
-    note!(),
-);
+static CLAIM_IN_TIME: BatchSql =
+    claim_by(claim!([start!("j.ctid = ANY(ARRAY(SELECT job FROM members))")] [""] "started"));
 
 macro_rules! parts {
     ($lock:literal) => {
