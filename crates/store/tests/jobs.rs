@@ -33,6 +33,7 @@ on_each_engine!(
     what_direct_sql_cancels_or_deletes_leaves_nothing_behind,
     what_is_listed_as_ready_in_vain_is_dropped_by_the_claim_that_meets_it,
     two_who_claim_at_once_share_a_run,
+    a_claim_that_waits_takes_what_it_waits_for,
     a_job_that_is_written_while_it_is_claimed_is_not_lost,
     control_without_late_starts_a_job_that_is_written_while_it_is_claimed_is_lost,
     of_racing_decisions_one_wins_and_nothing_canceled_can_be_claimed,
@@ -197,6 +198,30 @@ async fn two_who_claim_at_once_share_a_run(place: &Place) {
     assert_eq!([first[0].id, second[0].id], made[..2]);
     let third = tenant.jobs().claim("work", "w1", 5, LEASE).await.expect("claimed");
     assert_eq!(third.iter().map(|job| job.id).collect::<Vec<_>>(), made[2..]);
+}
+
+async fn a_claim_that_waits_takes_what_it_waits_for(place: &Place) {
+    let tenant = place.tenant().await;
+    let claim = |worker: &'static str| {
+        let tenant = tenant.clone();
+        async move { tenant.jobs().claim("work", worker, 1, LEASE).await.expect("claimed") }
+    };
+    let first = tenant.jobs().enqueue_many((0..3).map(new).collect()).await.expect("enqueued");
+    let tx = place.store.begin().await.expect("begun");
+    let lock = "UPDATE job_ready SET high = high WHERE tenant_id = $1";
+    assert_eq!(tx.execute(lock, &[tenant.id().into()]).await.expect("locked"), 1);
+    let waits = tokio::spawn(claim("w1"));
+    sleep(Duration::from_millis(300)).await;
+    assert!(!waits.is_finished());
+    // Others pass over it meanwhile, where there can be others.
+    let is_postgres = place.store.config().url.starts_with("postgres");
+    if is_postgres {
+        let second = tenant.jobs().enqueue_many((0..3).map(new).collect()).await.expect("enqueued");
+        assert_eq!(claim("w2").await[0].id, second[0].id);
+    }
+    tx.rollback().await.expect("rolled back");
+    assert_eq!(waits.await.expect("no panic")[0].id, first[0].id);
+    assert_eq!(claim("w2").await[0].id, first[1].id, "what is left of it is behind no mark");
 }
 
 /// Writes to a job of a run while a claim takes the run; how many jobs are claimed, then and later.

@@ -47,7 +47,9 @@ macro_rules! late {
 // `members` come in the order of the list: what is behind the limit is not even looked at. They may come twice, as runs
 // may overlap. `started` has them by their place in the table, a fifth of the work less; `late` has those whose row was
 // written anew since this statement began, and which could be claimed all the same: their run goes, and with it the only
-// one that knows of them. A run of which something may be left begins from here on with the last job that was taken.
+// one that knows of them. A run of which something may be left begins from here on with the last job that was taken. It
+// stays as it is when somebody who took from it ended since this statement began: its row cannot be written by one that
+// does not see it. Nothing is passed over by that, as the marks go by where he ended (see [`Looking::end`]).
 macro_rules! claim {
     ([$($started:tt)*] [$($late:tt)*] $every:literal) => {
         concat!(
@@ -275,34 +277,96 @@ const MOST_WAITS: u32 = 100;
 /// Priorities that have marks of their own.
 const MOST_RANKS: usize = 16;
 
-/// The parts of the list to look through, as rows of [`CLAIM`].
-struct Parts {
-    rows: Vec<Vec<Value>>,
-    whole: bool,
-    look: Arc<Look>,
-}
+/// The parts of the list to look through, as rows of [`CLAIM`]; whether they are the whole.
+type Parts = (Vec<Vec<Value>>, bool);
 
-impl Marks {
-    fn parts(&self, tenant: TenantId, queue: &str, whole: bool) -> Parts {
+impl QueueMarks {
+    fn parts(&self, whole: bool) -> Parts {
         let part = |low: i64, (at, job): Place, high: i64| params![low, at, job, high].to_vec();
         let (first, last) = (i64::from(i32::MIN), i64::from(i32::MAX) + 1);
-        let mut all = self.queues.lock();
-        let marks = all.entry((tenant, queue.to_owned())).or_default();
-        let look = Arc::new(Look(Mutex::new(Missed::default())));
-        marks.looks.retain(|look| look.strong_count() > 0);
-        marks.looks.push(Arc::downgrade(&look));
-        let is_due = || marks.next_look.is_none_or(|next| Instant::now() >= next);
-        if marks.ranks.is_empty() || whole && is_due() {
-            return Parts { rows: vec![part(first, FIRST, last)], whole: true, look };
+        let is_due = || self.next_look.is_none_or(|next| Instant::now() >= next);
+        if self.ranks.is_empty() || whole && is_due() {
+            return (vec![part(first, FIRST, last)], true);
         }
-        let mut rows = Vec::with_capacity(marks.ranks.len() + 1);
+        let mut rows = Vec::with_capacity(self.ranks.len() + 1);
         let mut low = (first, FIRST);
-        for (rank, at) in &marks.ranks {
+        for (rank, at) in &self.ranks {
             rows.push(part(low.0, low.1, i64::from(*rank)));
             low = (i64::from(*rank), *at);
         }
         rows.push(part(low.0, low.1, last));
-        Parts { rows, whole: false, look }
+        (rows, false)
+    }
+}
+
+/// A look for jobs from its beginning to its commit. Others pass over what it holds: where it ends otherwise, by an error
+/// or a rollback, all marks are taken back.
+struct Looking {
+    marks: Arc<Marks>,
+    queue: (TenantId, String),
+    parts: Parts,
+    look: Arc<Look>,
+    is_over: bool,
+}
+
+impl Looking {
+    fn begin(marks: &Arc<Marks>, tenant: TenantId, queue: &str, whole: bool) -> Self {
+        let queue = (tenant, queue.to_owned());
+        let look = Arc::new(Look(Mutex::new(Missed::default())));
+        let mut all = marks.queues.lock();
+        let known = all.entry(queue.clone()).or_default();
+        known.looks.retain(|look| look.strong_count() > 0);
+        known.looks.push(Arc::downgrade(&look));
+        let parts = known.parts(whole);
+        drop(all);
+        Self { marks: Arc::clone(marks), queue, parts, look, is_over: false }
+    }
+
+    /// It is committed; `found` are the ranks and places of what was claimed.
+    fn end(mut self, took: Duration, found: impl Iterator<Item = (i32, Place)>) {
+        self.is_over = true;
+        let mut all = self.marks.queues.lock();
+        let marks = all.entry(self.queue.clone()).or_default();
+        let mut ends: BTreeMap<i32, Place> = BTreeMap::new();
+        for (rank, place) in found {
+            let end = ends.entry(rank).or_insert(place);
+            *end = place.max(*end);
+        }
+        if self.parts.1 {
+            let pause = (took * LOOKS_ARE_RARE).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+            marks.next_look = Some(Instant::now() + pause);
+            marks.ranks.clear();
+        }
+        let missed = std::mem::take(&mut *self.look.0.lock());
+        for look in marks.looks.iter().filter_map(Weak::upgrade).filter(|look| !Arc::ptr_eq(look, &self.look)) {
+            let mut missed = look.0.lock();
+            for (rank, end) in &ends {
+                let left = missed.left.entry(*rank).or_insert(*end);
+                *left = (*end).min(*left);
+            }
+        }
+        for (rank, end) in ends {
+            let end = missed.left.get(&rank).map_or(end, |left| end.min(*left));
+            marks.ranks.insert(rank, end.min((missed.since, JobId(Uuid::nil()))));
+        }
+        while marks.ranks.len() > MOST_RANKS {
+            marks.ranks.pop_last();
+        }
+    }
+}
+
+impl Drop for Looking {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.marks.take_back(self.queue.0, &self.queue.1, Timestamp::MIN);
+        }
+    }
+}
+
+impl Marks {
+    /// Where a look would begin now.
+    fn parts(&self, tenant: TenantId, queue: &str) -> Parts {
+        self.queues.lock().entry((tenant, queue.to_owned())).or_default().parts(false)
     }
 
     /// Whether the whole is due to be looked through, though claims find enough.
@@ -336,44 +400,6 @@ impl Marks {
         let behind = (ready_at, JobId(Uuid::nil()));
         for mark in marks.ranks.values_mut() {
             *mark = behind.min(*mark);
-        }
-    }
-
-    /// A look is over; `found` are the ranks and places of what was claimed.
-    fn looked(
-        &self,
-        tenant: TenantId,
-        queue: &str,
-        parts: &Parts,
-        took: Duration,
-        found: impl Iterator<Item = (i32, Place)>,
-    ) {
-        let mut all = self.queues.lock();
-        let marks = all.entry((tenant, queue.to_owned())).or_default();
-        let mut ends: BTreeMap<i32, Place> = BTreeMap::new();
-        for (rank, place) in found {
-            let end = ends.entry(rank).or_insert(place);
-            *end = place.max(*end);
-        }
-        if parts.whole {
-            let pause = (took * LOOKS_ARE_RARE).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
-            marks.next_look = Some(Instant::now() + pause);
-            marks.ranks.clear();
-        }
-        let missed = std::mem::take(&mut *parts.look.0.lock());
-        for look in marks.looks.iter().filter_map(Weak::upgrade).filter(|look| !Arc::ptr_eq(look, &parts.look)) {
-            let mut missed = look.0.lock();
-            for (rank, end) in &ends {
-                let left = missed.left.entry(*rank).or_insert(*end);
-                *left = (*end).min(*left);
-            }
-        }
-        for (rank, end) in ends {
-            let end = missed.left.get(&rank).map_or(end, |left| end.min(*left));
-            marks.ranks.insert(rank, end.min((missed.since, JobId(Uuid::nil()))));
-        }
-        while marks.ranks.len() > MOST_RANKS {
-            marks.ranks.pop_last();
         }
     }
 }
@@ -421,10 +447,10 @@ impl Jobs<'_> {
         {
             return Ok(Vec::new());
         }
-        let mut jobs =
-            self.claim_parts(&self.0.executor, queue, worker, count, false, marks.is_due(tenant, queue)).await?;
+        let looking = self.look(queue, marks.is_due(tenant, queue));
+        let mut jobs = self.claim_parts(&self.0.executor, worker, count, false, looking).await?;
         if jobs.is_empty() {
-            jobs = self.claim_parts(&self.0.executor, queue, worker, count, false, true).await?;
+            jobs = self.claim_parts(&self.0.executor, worker, count, false, self.look(queue, true)).await?;
         }
         // What is there all the same is held by others, who may leave most of it, or the queue has a limit.
         let mut waits = 0;
@@ -442,36 +468,39 @@ impl Jobs<'_> {
         if !executor.keeps_deleted_rows() {
             return Ok(executor.fetch_optional::<(i64,)>(&ANY_READY, &listed).await?.is_some());
         }
-        let parts = self.0.marks().parts(self.0.tenant, queue, false);
-        Ok(!executor.batch::<(i32,)>(&ANY_IN_PART, &listed, parts.rows).await?.is_empty())
+        let (parts, _) = self.0.marks().parts(self.0.tenant, queue);
+        Ok(!executor.batch::<(i32,)>(&ANY_IN_PART, &listed, parts).await?.is_empty())
+    }
+
+    fn look(&self, queue: &str, whole: bool) -> Looking {
+        Looking::begin(self.0.marks(), self.0.tenant, queue, whole)
     }
 
     async fn claim_parts(
         &self,
         executor: &Executor,
-        queue: &str,
         worker: &str,
         count: usize,
         limited: bool,
-        whole: bool,
+        looking: Looking,
     ) -> Result<Vec<Claimed>> {
-        let (tenant, now, marks) = (self.0.tenant, self.0.now(), self.0.marks());
-        let whole = whole || !executor.keeps_deleted_rows();
-        let mut parts = marks.parts(tenant, queue, whole);
-        let claim: Uuid = self.0.new_id(now);
-        let fixed = params![tenant, queue, claim, i64::try_from(count).unwrap_or(i64::MAX), now, worker, limited];
+        let now = self.0.now();
+        let ((tenant, queue), claim) = (&looking.queue, self.0.new_id::<Uuid>(now));
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        let fixed = params![*tenant, queue.as_str(), claim, count, now, worker, limited];
         let started = Instant::now();
         let claim = if executor.is_transaction() { &CLAIM_INSIDE } else { &CLAIM };
         #[cfg(any(test, feature = "conformance"))]
         let claim = if self.0.controls().late_starts_are_off() { &CLAIM_IN_TIME } else { claim };
-        let jobs: Vec<Claimed> = executor.batch(claim, &fixed, std::mem::take(&mut parts.rows)).await?;
-        if executor.keeps_deleted_rows() {
-            let place = |claimed: &Claimed| (-claimed.job.priority, (claimed.ready_at, claimed.job.id));
-            let (found, took): (Vec<_>, _) = (jobs.iter().map(place).collect(), started.elapsed());
-            let (marks, queue) = (Arc::clone(marks), queue.to_owned());
-            // Others pass over what it holds until it is committed.
-            executor.after_commit(move || marks.looked(tenant, &queue, &parts, took, found.into_iter()));
+        let jobs: Vec<Claimed> = executor.batch(claim, &fixed, looking.parts.0.clone()).await?;
+        // Without any marks each look is at the whole.
+        if !executor.keeps_deleted_rows() {
+            return Ok(jobs);
         }
+        let place = |claimed: &Claimed| (-claimed.job.priority, (claimed.ready_at, claimed.job.id));
+        let (found, took): (Vec<_>, _) = (jobs.iter().map(place).collect(), started.elapsed());
+        // Others pass over what it holds until it is committed.
+        executor.after_commit(move || looking.end(took, found.into_iter()));
         Ok(jobs)
     }
 
@@ -494,11 +523,12 @@ impl Jobs<'_> {
             if free == 0 {
                 return Ok(None);
             }
+            // What it waits for is what it takes: others pass over it from here on.
+            let looking = self.look(queue, true);
             if executor.keeps_deleted_rows() {
-                let parts = self.0.marks().parts(self.0.tenant, queue, false);
-                executor.batch::<(i32,)>(&WAIT_FOR_FIRST, &params, parts.rows).await?;
+                executor.batch::<(i32,)>(&WAIT_FOR_FIRST, &params, looking.parts.0.clone()).await?;
             }
-            self.claim_parts(&executor, queue, worker, free, true, true).await.map(Some)
+            self.claim_parts(&executor, worker, free, true, looking).await.map(Some)
         };
         self.0.executor.transaction(claim).await
     }
@@ -572,66 +602,83 @@ mod tests {
         Timestamp::from_micros(second * 1_000_000).expect("a time")
     }
 
-    fn claimed(marks: &Marks, parts: &Parts, second: i64) {
-        marks.looked(TENANT, "q", parts, Duration::from_secs(1), std::iter::once((0, (at(second), LAST))));
+    fn look(marks: &Arc<Marks>, whole: bool) -> Looking {
+        Looking::begin(marks, TENANT, "q", whole)
+    }
+
+    fn claimed(looking: Looking, second: i64) {
+        looking.end(Duration::from_secs(1), std::iter::once((0, (at(second), LAST))));
     }
 
     /// Where a claim begins to look; `None` for the whole.
     fn looks_from(marks: &Marks) -> Option<Place> {
-        let parts = marks.parts(TENANT, "q", false);
-        (!parts.whole).then(|| marks.queues.lock()[&(TENANT, "q".to_owned())].ranks[&0])
+        let (_, is_whole) = marks.parts(TENANT, "q");
+        (!is_whole).then(|| marks.queues.lock()[&(TENANT, "q".to_owned())].ranks[&0])
     }
 
     #[test]
     fn a_claim_begins_where_the_last_one_ended() {
-        let marks = Marks::default();
+        let marks = Arc::new(Marks::default());
         assert_eq!(looks_from(&marks), None);
-        claimed(&marks, &marks.parts(TENANT, "q", true), 10);
+        claimed(look(&marks, true), 10);
         assert_eq!(looks_from(&marks), Some((at(10), LAST)));
-        claimed(&marks, &marks.parts(TENANT, "q", false), 20);
+        claimed(look(&marks, false), 20);
         assert_eq!(looks_from(&marks), Some((at(20), LAST)));
-        assert!(!marks.parts(TENANT, "q", true).whole, "the whole is looked through seldom");
+        assert!(!look(&marks, true).parts.1, "the whole is looked through seldom");
     }
 
     #[test]
     fn what_others_left_of_their_runs_is_before_no_mark() {
-        let marks = Marks::default();
-        claimed(&marks, &marks.parts(TENANT, "q", true), 10);
+        let marks = Arc::new(Marks::default());
+        claimed(look(&marks, true), 10);
         // Three at once: each passes over what the others hold.
-        let [one, two, three] = [(); 3].map(|()| marks.parts(TENANT, "q", false));
-        claimed(&marks, &two, 30);
+        let [one, two, three] = [(); 3].map(|()| look(&marks, false));
+        claimed(two, 30);
         assert_eq!(looks_from(&marks), Some((at(30), LAST)), "the first to end knows of no other");
-        claimed(&marks, &one, 20);
+        claimed(one, 20);
         assert_eq!(looks_from(&marks), Some((at(20), LAST)));
         // One that begins here holds what the first left, or sees it; the third may do neither.
-        let four = marks.parts(TENANT, "q", false);
-        claimed(&marks, &three, 40);
+        let four = look(&marks, false);
+        claimed(three, 40);
         assert_eq!(looks_from(&marks), Some((at(20), LAST)));
-        claimed(&marks, &four, 50);
+        claimed(four, 50);
         assert_eq!(looks_from(&marks), Some((at(40), LAST)), "the third ended meanwhile");
-        claimed(&marks, &marks.parts(TENANT, "q", false), 60);
+        claimed(look(&marks, false), 60);
         assert_eq!(looks_from(&marks), Some((at(60), LAST)), "nobody else looked");
         // A look at the whole is no different.
         marks.queues.lock().values_mut().for_each(|queue| queue.next_look = None);
-        let whole = marks.parts(TENANT, "q", true);
-        assert!(whole.whole);
-        claimed(&marks, &marks.parts(TENANT, "q", false), 70);
-        claimed(&marks, &whole, 80);
+        let whole = look(&marks, true);
+        assert!(whole.parts.1);
+        claimed(look(&marks, false), 70);
+        claimed(whole, 80);
         assert_eq!(looks_from(&marks), Some((at(70), LAST)));
     }
 
     #[test]
+    fn what_is_given_back_is_before_no_mark() {
+        let marks = Arc::new(Marks::default());
+        claimed(look(&marks, true), 10);
+        let (failed, other) = (look(&marks, false), look(&marks, false));
+        drop(failed);
+        assert_eq!(looks_from(&marks), Some((Timestamp::MIN, NONE)));
+        claimed(other, 30);
+        assert_eq!(looks_from(&marks), Some((Timestamp::MIN, NONE)), "it passed over what the first held");
+        claimed(look(&marks, false), 40);
+        assert_eq!(looks_from(&marks), Some((at(40), LAST)));
+    }
+
+    #[test]
     fn what_is_committed_late_is_looked_for() {
-        let marks = Marks::default();
-        claimed(&marks, &marks.parts(TENANT, "q", true), 10);
+        let marks = Arc::new(Marks::default());
+        claimed(look(&marks, true), 10);
         marks.take_back(TENANT, "q", at(4));
         assert_eq!(looks_from(&marks), Some((at(4), NONE)));
         // Committed while somebody looks who may not see it.
-        let under_way = marks.parts(TENANT, "q", false);
+        let under_way = look(&marks, false);
         marks.take_back(TENANT, "q", at(3));
-        claimed(&marks, &under_way, 30);
+        claimed(under_way, 30);
         assert_eq!(looks_from(&marks), Some((at(3), NONE)));
-        claimed(&marks, &marks.parts(TENANT, "q", false), 30);
+        claimed(look(&marks, false), 30);
         assert_eq!(looks_from(&marks), Some((at(30), LAST)));
     }
 }
