@@ -36,6 +36,8 @@ on_each_engine!(
     a_claim_that_waits_takes_what_it_waits_for,
     a_job_that_is_written_while_it_is_claimed_is_not_lost,
     control_without_late_starts_a_job_that_is_written_while_it_is_claimed_is_lost,
+    what_claims_that_overtake_leave_is_found_by_the_next,
+    control_without_uncut_runs_the_next_claim_misses_what_they_leave,
     of_racing_decisions_one_wins_and_nothing_canceled_can_be_claimed,
     control_without_the_row_lock_decisions_contradict_each_other,
     control_without_the_fence_a_late_attempt_ends_the_next_one,
@@ -222,6 +224,66 @@ async fn a_claim_that_waits_takes_what_it_waits_for(place: &Place) {
     tx.rollback().await.expect("rolled back");
     assert_eq!(waits.await.expect("no panic")[0].id, first[0].id);
     assert_eq!(claim("w2").await[0].id, first[1].id, "what is left of it is behind no mark");
+}
+
+/// Claims from a run of which another has taken a part since it began, while a third takes from the run behind it; how
+/// many jobs the next claim does not find, several times.
+async fn overtake_a_claim(place: &Place, tenant: &TenantStore) -> usize {
+    let others = |_| NewJob { queue: "other".into(), ..new(0) };
+    for _ in 0..6 {
+        tenant.jobs().enqueue_many((0..10_000).map(others).collect()).await.expect("enqueued");
+    }
+    let mut missed = 0;
+    for round in 0..10 {
+        // A queue of its own, without marks.
+        let queue = format!("round {round}");
+        let of_queue = |number| NewJob { queue: queue.clone(), ..new(number) };
+        let jobs = tenant.jobs().enqueue_many((0..20).map(of_queue).collect()).await.expect("enqueued");
+        tenant.jobs().enqueue_many((0..20).map(of_queue).collect()).await.expect("enqueued");
+        // Whoever claims first looks for a while for what this one lists: all jobs there are, and none fits.
+        let in_vain =
+            "INSERT INTO job_ready (tenant_id, queue, rank, ready_at, low, high) VALUES ($1, $2, -5, $3, $4, $5)";
+        let [low, high] = [uuid::Uuid::nil(), uuid::Uuid::max()].map(Value::Uuid);
+        let values = [tenant.id().into(), queue.as_str().into(), jobs[0].ready_at.into(), low, high];
+        place.store.execute(in_vain, &values).await.expect("written");
+        let claim = async |tenant: &TenantStore, count| {
+            tenant.jobs().claim(&queue, "w", count, LEASE).await.expect("claimed").len()
+        };
+        // The first to come is held up once more behind that, when it has the run.
+        let holds_up = place.store.begin().await.expect("begun");
+        let sql = "UPDATE jobs SET metadata = '{}' WHERE tenant_id = $1 AND id = $2";
+        holds_up.execute(sql, &[tenant.id().into(), jobs[3].id.into()]).await.expect("written");
+        let third = place.store.begin().await.expect("begun");
+        let behind = place.store.tenant_in(&third, tenant.id());
+        let after = async |pause, tenant| {
+            sleep(Duration::from_millis(pause)).await;
+            claim(tenant, 3).await
+        };
+        let release = async {
+            sleep(Duration::from_millis(60)).await;
+            holds_up.rollback().await.expect("rolled back");
+        };
+        let (first, second, last, ()) = tokio::join!(claim(tenant, 3), after(3, tenant), after(40, &behind), release);
+        third.commit().await.expect("committed");
+        let left = 40 - first - second - last;
+        missed += left - claim(tenant, 100).await;
+    }
+    missed
+}
+
+/// SQLite has one writer: none is overtaken.
+async fn what_claims_that_overtake_leave_is_found_by_the_next(place: &Place) {
+    if place.store.config().url.starts_with("postgres") {
+        assert_eq!(overtake_a_claim(place, &place.tenant().await).await, 0);
+    }
+}
+
+async fn control_without_uncut_runs_the_next_claim_misses_what_they_leave(place: &Place) {
+    if place.store.config().url.starts_with("postgres") {
+        let tenant = place.tenant().await;
+        tenant.controls().without_uncut_runs();
+        assert_ne!(overtake_a_claim(place, &tenant).await, 0);
+    }
 }
 
 /// Writes to a job of a run while a claim takes the run; how many jobs are claimed, then and later.

@@ -10,6 +10,7 @@ pub struct Controls {
     no_budget_gate: AtomicBool,
     no_stream_fence: AtomicBool,
     no_late_starts: AtomicBool,
+    no_uncut_runs: AtomicBool,
 }
 
 impl Controls {
@@ -36,6 +37,15 @@ impl Controls {
     /// From here on a claim leaves a job alone whose row is written while it looks at it.
     pub fn without_late_starts(&self) {
         self.no_late_starts.store(true, Ordering::Relaxed);
+    }
+
+    /// From here on claims go on behind the last job that was taken, wherever its run begins.
+    pub fn without_uncut_runs(&self) {
+        self.no_uncut_runs.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn uncut_runs_are_off(&self) -> bool {
+        self.no_uncut_runs.load(Ordering::Relaxed)
     }
 
     pub(crate) fn late_starts_are_off(&self) -> bool {

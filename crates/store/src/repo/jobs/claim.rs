@@ -47,14 +47,14 @@ macro_rules! late {
 // `members` come in the order of the list: what is behind the limit is not even looked at. They may come twice, as runs
 // may overlap. `started` has them by their place in the table, a fifth of the work less; `late` has those whose row was
 // written anew since this statement began, and which could be claimed all the same: their run goes, and with it the only
-// one that knows of them. A run of which something may be left begins from here on with the last job that was taken. It
-// stays as it is when somebody who took from it ended since this statement began: its row cannot be written by one that
-// does not see it. Nothing is passed over by that, as the marks go by where he ended (see [`Looking::end`]).
+// one that knows of them. A run of which something may be left begins from here on with the last job that was taken,
+// unless another begins there, or somebody who took from it ended since this statement began: the row that he left cannot
+// be written by one that does not see it. The last column tells that, and where something is left.
 macro_rules! claim {
     ([$($started:tt)*] [$($late:tt)*] $every:literal) => {
         concat!(
             "WITH members AS MATERIALIZED (
-                 SELECT p.place, p.rank, p.ready_at, p.high, j.id, j.place AS job
+                 SELECT p.place, p.rank, p.ready_at, p.low, p.high, j.id, j.place AS job
                  FROM unnest($8::int8[], $9::timestamptz[], $10::uuid[], $11::int8[])
                      AS r (low_rank, low_at, low_job, high_rank)
                  CROSS JOIN LATERAL (
@@ -94,13 +94,15 @@ macro_rules! claim {
                          AND o.low = l.id
                      LIMIT 1
                  ) IS NULL
+                 RETURNING q.low
              ), gone AS (
                  DELETE FROM job_ready q WHERE q.tenant_id = $1 AND q.ctid = ANY(ARRAY(
                      SELECT DISTINCT place FROM members WHERE place <> ALL(ARRAY(SELECT place FROM part))
                  ))
              )
-             SELECT * FROM ",
-            $every
+             SELECT s.*, (SELECT l.low FROM part l WHERE NOT EXISTS (SELECT 1 FROM cut)) FROM (SELECT * FROM ",
+            $every,
+            ") s"
         )
     };
 }
@@ -110,7 +112,7 @@ const fn claim_by(postgres: &'static str) -> BatchSql {
         postgres,
         "SELECT j.id, j.attempt + 1, j.max_attempts, j.priority, j.mode, j.payload, j.checkpoint, j.session_id,
              j.trigger_message_id, j.agent_id, j.estimated_cost, j.model, j.metadata, j.created_at,
-             j.ready_at, r.rank, r.ready_at, r.low, j.id
+             j.ready_at, NULL, r.rank, r.ready_at, r.low, j.id
          FROM job_ready r
          LEFT JOIN jobs j ON j.tenant_id = $1 AND j.id >= r.low AND j.id <= r.high AND j.queue = $2
              AND j.priority = -r.rank AND j.ready_at = r.ready_at AND j.status = 'queued'
@@ -497,7 +499,14 @@ impl Jobs<'_> {
         if !executor.keeps_deleted_rows() {
             return Ok(jobs);
         }
-        let place = |claimed: &Claimed| (-claimed.job.priority, (claimed.ready_at, claimed.job.id));
+        #[cfg(any(test, feature = "conformance"))]
+        let is_told = !self.0.controls().uncut_runs_are_off();
+        #[cfg(not(any(test, feature = "conformance")))]
+        let is_told = true;
+        let place = |claimed: &Claimed| {
+            let end = claimed.uncut.filter(|_| is_told).map_or(claimed.job.id, |low| low.min(claimed.job.id));
+            (-claimed.job.priority, (claimed.ready_at, end))
+        };
         let (found, took): (Vec<_>, _) = (jobs.iter().map(place).collect(), started.elapsed());
         // Others pass over what it holds until it is committed.
         executor.after_commit(move || looking.end(took, found.into_iter()));

@@ -205,6 +205,8 @@ pub(super) fn statements() -> (Vec<&'static Sql>, Vec<&'static crate::engine::Ba
 struct Claimed {
     job: ClaimedJob,
     ready_at: Timestamp,
+    /// Where the last run still begins, though it was taken in part.
+    uncut: Option<JobId>,
 }
 
 impl FromRow for Claimed {
@@ -227,6 +229,7 @@ impl FromRow for Claimed {
                 created_at: row.get(13)?,
             },
             ready_at: row.get(14)?,
+            uncut: row.get(15)?,
         })
     }
 }
