@@ -25,6 +25,11 @@ use clap::{Parser, Subcommand};
 
 use crate::postgres::PrivatePostgres;
 
+/// The library is measured with the allocator that the command `agentkeep` has.
+#[cfg(feature = "bench")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Developer commands of agentkeep
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
