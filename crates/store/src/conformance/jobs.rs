@@ -17,13 +17,15 @@ use super::{
 };
 use crate::{Failure, Retry, TenantStore};
 
-pub(super) const LEASE: Duration = Duration::from_secs(60);
+/// A lease that no test outlives.
+pub const LEASE: Duration = Duration::from_secs(60);
 
 fn json(text: &str) -> Json {
     Json::parse("test", text).expect("JSON")
 }
 
-pub(super) fn new(number: usize) -> NewJob {
+/// A job of the queue `work`, with the number as its payload.
+pub fn new(number: usize) -> NewJob {
     NewJob::new("work", json(&format!("{{\"number\":{number}}}")))
 }
 
@@ -31,7 +33,8 @@ fn in_session(session: SessionId, number: usize) -> NewJob {
     NewJob { session_id: Some(session), ..new(number) }
 }
 
-pub(super) async fn enqueue(tenant: &TenantStore, new: NewJob) -> Job {
+/// Enqueues a job.
+pub async fn enqueue(tenant: &TenantStore, new: NewJob) -> Job {
     tenant.jobs().enqueue(new).await.expect("enqueued")
 }
 

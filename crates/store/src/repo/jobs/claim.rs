@@ -279,8 +279,11 @@ const MOST_WAITS: u32 = 100;
 /// Priorities that have marks of their own.
 const MOST_RANKS: usize = 16;
 
-/// The parts of the list to look through, as rows of [`CLAIM`]; whether they are the whole.
-type Parts = (Vec<Vec<Value>>, bool);
+/// The parts of the list to look through, as rows of [`CLAIM`].
+struct Parts {
+    rows: Vec<Vec<Value>>,
+    whole: bool,
+}
 
 impl QueueMarks {
     fn parts(&self, whole: bool) -> Parts {
@@ -288,7 +291,7 @@ impl QueueMarks {
         let (first, last) = (i64::from(i32::MIN), i64::from(i32::MAX) + 1);
         let is_due = || self.next_look.is_none_or(|next| Instant::now() >= next);
         if self.ranks.is_empty() || whole && is_due() {
-            return (vec![part(first, FIRST, last)], true);
+            return Parts { rows: vec![part(first, FIRST, last)], whole: true };
         }
         let mut rows = Vec::with_capacity(self.ranks.len() + 1);
         let mut low = (first, FIRST);
@@ -297,7 +300,7 @@ impl QueueMarks {
             low = (i64::from(*rank), *at);
         }
         rows.push(part(low.0, low.1, last));
-        (rows, false)
+        Parts { rows, whole: false }
     }
 }
 
@@ -334,7 +337,7 @@ impl Looking {
             let end = ends.entry(rank).or_insert(place);
             *end = place.max(*end);
         }
-        if self.parts.1 {
+        if self.parts.whole {
             let pause = (took * LOOKS_ARE_RARE).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
             marks.next_look = Some(Instant::now() + pause);
             marks.ranks.clear();
@@ -470,8 +473,8 @@ impl Jobs<'_> {
         if !executor.keeps_deleted_rows() {
             return Ok(executor.fetch_optional::<(i64,)>(&ANY_READY, &listed).await?.is_some());
         }
-        let (parts, _) = self.0.marks().parts(self.0.tenant, queue);
-        Ok(!executor.batch::<(i32,)>(&ANY_IN_PART, &listed, parts).await?.is_empty())
+        let parts = self.0.marks().parts(self.0.tenant, queue);
+        Ok(!executor.batch::<(i32,)>(&ANY_IN_PART, &listed, parts.rows).await?.is_empty())
     }
 
     fn look(&self, queue: &str, whole: bool) -> Looking {
@@ -494,7 +497,7 @@ impl Jobs<'_> {
         let claim = if executor.is_transaction() { &CLAIM_INSIDE } else { &CLAIM };
         #[cfg(any(test, feature = "conformance"))]
         let claim = if self.0.controls().late_starts_are_off() { &CLAIM_IN_TIME } else { claim };
-        let jobs: Vec<Claimed> = executor.batch(claim, &fixed, looking.parts.0.clone()).await?;
+        let jobs: Vec<Claimed> = executor.batch(claim, &fixed, looking.parts.rows.clone()).await?;
         // Without any marks each look is at the whole.
         if !executor.keeps_deleted_rows() {
             return Ok(jobs);
@@ -535,7 +538,7 @@ impl Jobs<'_> {
             // What it waits for is what it takes: others pass over it from here on.
             let looking = self.look(queue, true);
             if executor.keeps_deleted_rows() {
-                executor.batch::<(i32,)>(&WAIT_FOR_FIRST, &params, looking.parts.0.clone()).await?;
+                executor.batch::<(i32,)>(&WAIT_FOR_FIRST, &params, looking.parts.rows.clone()).await?;
             }
             self.claim_parts(&executor, worker, free, true, looking).await.map(Some)
         };
@@ -621,8 +624,8 @@ mod tests {
 
     /// Where a claim begins to look; `None` for the whole.
     fn looks_from(marks: &Marks) -> Option<Place> {
-        let (_, is_whole) = marks.parts(TENANT, "q");
-        (!is_whole).then(|| marks.queues.lock()[&(TENANT, "q".to_owned())].ranks[&0])
+        let parts = marks.parts(TENANT, "q");
+        (!parts.whole).then(|| marks.queues.lock()[&(TENANT, "q".to_owned())].ranks[&0])
     }
 
     #[test]
@@ -633,7 +636,7 @@ mod tests {
         assert_eq!(looks_from(&marks), Some((at(10), LAST)));
         claimed(look(&marks, false), 20);
         assert_eq!(looks_from(&marks), Some((at(20), LAST)));
-        assert!(!look(&marks, true).parts.1, "the whole is looked through seldom");
+        assert!(!look(&marks, true).parts.whole, "the whole is looked through seldom");
     }
 
     #[test]
@@ -657,7 +660,7 @@ mod tests {
         // A look at the whole is no different.
         marks.queues.lock().values_mut().for_each(|queue| queue.next_look = None);
         let whole = look(&marks, true);
-        assert!(whole.parts.1);
+        assert!(whole.parts.whole);
         claimed(look(&marks, false), 70);
         claimed(whole, 80);
         assert_eq!(looks_from(&marks), Some((at(70), LAST)));
