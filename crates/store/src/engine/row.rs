@@ -66,20 +66,25 @@ pub(crate) enum RowRef<'a> {
 
 impl RowRef<'_> {
     /// Decodes column `index`, counted from 0.
+    #[inline]
     pub(crate) fn get<T: FromColumn>(&self, index: usize) -> Result<T> {
-        let column = match self {
-            Self::Postgres(row) => super::postgres::column(row, index),
-            Self::Sqlite(row) => super::sqlite::column(row, index),
+        let value = match self {
+            Self::Postgres(row) => super::postgres::value(row, index),
+            Self::Sqlite(row) => T::from_column(super::sqlite::column(row, index)).ok(),
         };
-        T::from_column(column).map_err(|wanted| self.unwanted(index, column, wanted))
+        value.ok_or_else(|| self.unwanted(index, |column| T::from_column(column).err()))
     }
 
+    /// Why column `index` does not become what was `wanted`, which tells its name.
     #[cold]
-    fn unwanted(&self, index: usize, column: ColumnRef<'_>, wanted: &str) -> Error {
-        let title = match self {
-            Self::Postgres(row) => super::postgres::title(row, index),
-            Self::Sqlite(row) => row.as_ref().column_name(index).ok().map(str::to_owned),
+    fn unwanted(&self, index: usize, wanted: fn(ColumnRef<'_>) -> Option<&'static str>) -> Error {
+        let (column, title) = match self {
+            Self::Postgres(row) => (super::postgres::column(row, index), super::postgres::title(row, index)),
+            Self::Sqlite(row) => {
+                (super::sqlite::column(row, index), row.as_ref().column_name(index).ok().map(str::to_owned))
+            }
         };
+        let wanted = wanted(column).unwrap_or("what was wanted");
         let title = title.map_or_else(String::new, |title| format!(" ({title})"));
         Error::database(match column {
             ColumnRef::Broken(why) => format!("column {index}{title}: {why}"),

@@ -6,16 +6,24 @@ use agentkeep_core::Timestamp;
 use tokio_postgres::types::{FromSql, Kind, Type};
 use uuid::Uuid;
 
-use super::super::ColumnRef;
+use super::super::{ColumnRef, FromColumn};
 
 type Failure = Box<dyn std::error::Error + Sync + Send>;
 
 /// 2000-01-01T00:00:00Z, from where PostgreSQL counts, in microseconds since 1970.
 pub(super) const EPOCH: i64 = 946_684_800_000_000;
 
-/// Column `index` of a row, counted from 0; [`ColumnRef::Broken`] when there is none, or when its type has no
-/// counterpart. Without a `Result`, as this runs for every column of every row.
+/// Column `index` of a row, counted from 0, as what it becomes; `None` when it cannot.
+///
+/// A column is decoded where its value is wanted: on the way through a [`ColumnRef`] in memory each of them would be
+/// written in parts and read as a whole, for which the processor waits, and a conversation has hundreds of them.
 #[inline]
+pub(in super::super) fn value<T: FromColumn>(row: &tokio_postgres::Row, index: usize) -> Option<T> {
+    row.try_get::<_, Decoded<T>>(index).ok().map(|decoded| decoded.0)
+}
+
+/// Column `index` of a row, counted from 0, to say what is wrong with it; [`ColumnRef::Broken`] when there is none, or
+/// when its type has no counterpart.
 pub(in super::super) fn column(row: &tokio_postgres::Row, index: usize) -> ColumnRef<'_> {
     match row.try_get::<_, Column<'_>>(index) {
         Ok(column) => column.0,
@@ -32,14 +40,31 @@ pub(in super::super) fn title(row: &tokio_postgres::Row, index: usize) -> Option
 struct Column<'a>(ColumnRef<'a>);
 
 impl<'a> FromSql<'a> for Column<'a> {
-    #[inline]
     fn from_sql(ty: &Type, raw: &'a [u8]) -> Result<Self, Failure> {
         Ok(Self(decode(ty, raw)))
     }
 
-    #[inline]
     fn from_sql_null(_: &Type) -> Result<Self, Failure> {
         Ok(Self(ColumnRef::Null))
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+}
+
+/// What a column becomes, for the driver to decode.
+struct Decoded<T>(T);
+
+impl<'a, T: FromColumn> FromSql<'a> for Decoded<T> {
+    #[inline]
+    fn from_sql(ty: &Type, raw: &'a [u8]) -> Result<Self, Failure> {
+        Ok(Self(T::from_column(decode(ty, raw))?))
+    }
+
+    #[inline]
+    fn from_sql_null(_: &Type) -> Result<Self, Failure> {
+        Ok(Self(T::from_column(ColumnRef::Null)?))
     }
 
     #[inline]
@@ -48,6 +73,7 @@ impl<'a> FromSql<'a> for Column<'a> {
     }
 }
 
+#[inline]
 fn decode<'a>(ty: &Type, raw: &'a [u8]) -> ColumnRef<'a> {
     const TOO_SHORT: ColumnRef<'static> = ColumnRef::Broken("the server sent too few or too many bytes");
 

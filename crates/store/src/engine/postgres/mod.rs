@@ -47,7 +47,7 @@ use pool::{Lease, Left, Pool};
 use retry::{Effect, Tries};
 
 pub(crate) use decode::Numeric;
-pub(super) use decode::{column, title};
+pub(super) use decode::{column, title, value};
 pub(super) use dedicated::PostgresDedicated;
 pub(super) use tx::PostgresTx;
 
