@@ -102,6 +102,7 @@ impl PrivatePostgres {
                      PERFORM pg_switch_wal();
                  END LOOP;
              END $$",
+            // As many pages as `shared_buffers` has.
             "CREATE UNLOGGED TABLE filler (page text STORAGE PLAIN)",
             "INSERT INTO filler SELECT repeat('x', 8000) FROM generate_series(1, 65536)",
             "DROP TABLE filler",
