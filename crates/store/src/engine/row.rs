@@ -9,7 +9,7 @@ use agentkeep_core::{AgentId, Error, Json, JsonArray, JsonObject, Money, Result,
 use uuid::Uuid;
 
 use super::{
-    postgres::Numeric,
+    postgres::{self, Numeric},
     value::{Value, unescape_json, unescape_text},
 };
 
@@ -60,7 +60,7 @@ impl ColumnRef<'_> {
 
 /// A row as the driver holds it.
 pub(crate) enum RowRef<'a> {
-    Postgres(&'a tokio_postgres::Row),
+    Postgres(&'a postgres::Row<'a>),
     Sqlite(&'a rusqlite::Row<'a>),
 }
 
@@ -69,7 +69,7 @@ impl RowRef<'_> {
     #[inline]
     pub(crate) fn get<T: FromColumn>(&self, index: usize) -> Result<T> {
         let value = match self {
-            Self::Postgres(row) => super::postgres::value(row, index),
+            Self::Postgres(row) => postgres::value(row, index),
             Self::Sqlite(row) => T::from_column(super::sqlite::column(row, index)).ok(),
         };
         value.ok_or_else(|| self.unwanted(index, |column| T::from_column(column).err()))
@@ -79,7 +79,7 @@ impl RowRef<'_> {
     #[cold]
     fn unwanted(&self, index: usize, wanted: fn(ColumnRef<'_>) -> Option<&'static str>) -> Error {
         let (column, title) = match self {
-            Self::Postgres(row) => (super::postgres::column(row, index), super::postgres::title(row, index)),
+            Self::Postgres(row) => (postgres::column(row, index), postgres::title(row, index)),
             Self::Sqlite(row) => {
                 (super::sqlite::column(row, index), row.as_ref().column_name(index).ok().map(str::to_owned))
             }
@@ -352,7 +352,7 @@ impl Row {
 impl FromRow for Row {
     fn from_row(row: &RowRef<'_>) -> Result<Self> {
         let names: Arc<[String]> = match row {
-            RowRef::Postgres(row) => row.columns().iter().map(|column| column.name().to_owned()).collect(),
+            RowRef::Postgres(row) => row.names().map(str::to_owned).collect(),
             RowRef::Sqlite(row) => {
                 let statement: &rusqlite::Statement<'_> = row.as_ref();
                 statement.column_names().map(str::to_owned).collect()

@@ -8,6 +8,8 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 use agentkeep_core::{Error, Result};
 use tokio_postgres::config::{Host, LoadBalanceHosts};
 
+use super::wire::Endpoint;
+
 /// How far the server's certificate is trusted, named as libpq does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SslMode {
@@ -50,6 +52,28 @@ impl Server {
             (Some(Host::Unix(path)), _) => format!("{}:{}", path.display(), self.port),
             (None, Some(address)) => format!("{address}:{}", self.port),
             (None, None) => format!("localhost:{}", self.port),
+        }
+    }
+
+    /// Where it may listen, in the order in which to try.
+    ///
+    /// # Errors
+    /// When its name cannot be resolved.
+    pub(super) async fn endpoints(&self) -> std::io::Result<Vec<Endpoint>> {
+        match (&self.hostaddr, &self.host) {
+            (_, Some(Host::Unix(path))) => Ok(vec![Endpoint::of_directory(path, self.port)]),
+            (Some(address), _) => Ok(vec![Endpoint::of_address(*address, self.port)]),
+            (None, Some(Host::Tcp(name))) => Endpoint::of_name(name, self.port).await,
+            (None, None) => Endpoint::of_name("localhost", self.port).await,
+        }
+    }
+
+    /// What its certificate has to be made out to.
+    pub(super) fn tls_name(&self) -> String {
+        match (&self.host, &self.hostaddr) {
+            (Some(Host::Tcp(host)), _) => host.clone(),
+            (_, Some(address)) => address.to_string(),
+            _ => "localhost".into(),
         }
     }
 

@@ -92,13 +92,13 @@ pub(super) async fn append(
             let row = rows.first().copied().unwrap_or_default();
             let params: Vec<&Value> = std::iter::once(&tenant).chain(row.iter().take(columns)).collect();
             let mut base: Vec<(Uuid, i64)> = Vec::new();
-            link.rows(statement.text(), ready, params, &mut base).await?;
+            link.rows(statement.text(), ready, &params, &mut base).await?;
             return Ok(vec![base.first().map(|(_, base)| base + 1)]);
         }
     };
     let group = Group::new(tenant, rows, columns).map_err(Fault::Unfit)?;
     let mut bases: Vec<(Uuid, i64)> = Vec::new();
-    link.rows(statement.text(), ready, group.parameters(), &mut bases).await?;
+    link.rows(statement.text(), ready, &group.parameters(), &mut bases).await?;
     let bases: HashMap<Uuid, i64> = bases.into_iter().collect();
     Ok(rows
         .iter()

@@ -34,7 +34,7 @@ pub(super) async fn run(
     let columns: Vec<ColumnArray<'_>> = (0..width).map(|column| ColumnArray { rows: &rows, column }).collect();
     let fixed = fixed.iter().map(|value| value as &(dyn ToSql + Sync));
     let params: Vec<_> = fixed.chain(columns.iter().map(|column| column as &(dyn ToSql + Sync))).collect();
-    link.rows(sql.postgres.postgres(), ready, params, out).await
+    link.rows(sql.postgres.postgres(), ready, &params, out).await
 }
 
 /// The connections, each used by one caller at a time: a batch may take long, and nobody should wait behind it.

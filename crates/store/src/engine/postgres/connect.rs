@@ -11,10 +11,14 @@ use std::{
 };
 
 use agentkeep_core::{Error, Result};
+use bytes::BytesMut;
 use parking_lot::RwLock;
+use postgres_protocol::message::frontend;
 use tokio::time::timeout;
 use tokio_postgres::{
-    CancelToken, Client, Connection, NoTls, config::SslMode as DriverSslMode, error::SqlState, tls::TlsStream,
+    CancelToken, NoTls,
+    config::{SslMode as DriverSslMode, TargetSessionAttrs},
+    error::SqlState,
     types::Type,
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -25,6 +29,7 @@ use super::{
     error::{Fault, root_cause, unavailable},
     link::Link,
     tls,
+    wire::{self, Endpoint, Message, Refused, Socket, Wire},
 };
 
 /// What the client allows beyond the server's own time limit before it gives up.
@@ -206,12 +211,12 @@ impl Connector {
             let refusal = match timeout(share, self.connect_to(server, purpose)).await {
                 Ok(Ok(link)) => return Ok(link),
                 Ok(Err(refusal)) => refusal,
-                Err(_) => Refusal { text: format!("no answer within {share:.1?}"), starting: false },
+                Err(_) => Refusal::because(format!("no answer within {share:.1?}")),
             };
             starting |= refusal.starting;
             reasons.push(if servers.len() > 1 { format!("{}: {}", server.name(), refusal.text) } else { refusal.text });
         }
-        Err(Refusal { text: reasons.join("; "), starting })
+        Err(Refusal { starting, ..Refusal::because(reasons.join("; ")) })
     }
 
     fn order(&self) -> Vec<&Server> {
@@ -225,7 +230,6 @@ impl Connector {
 
     async fn connect_to(self: &Arc<Self>, server: &Server, purpose: Purpose) -> Result<Link, Refusal> {
         let mut login = self.address.login.clone();
-        login.port(server.port);
         let own = match purpose {
             Purpose::Anything => None,
             Purpose::Reads => Some(""),
@@ -237,55 +241,106 @@ impl Connector {
             let options = format!("{PLANNED_ONCE} {own} {given}");
             login.options(options);
         }
-        match &server.host {
-            Some(tokio_postgres::config::Host::Tcp(name)) => login.host(name),
-            Some(tokio_postgres::config::Host::Unix(path)) => login.host_path(path),
-            None => &mut login,
-        };
-        if let Some(address) = server.hostaddr {
-            login.hostaddr(address);
-        }
         // As libpq: a socket file is never encrypted.
         let Some(tls) = self.tls.as_ref().filter(|_| !server.is_socket_file()) else {
-            return self.plain(login).await.map_err(|error| Refusal::new(&error));
+            return self.log_in(server, &mut login, None).await;
         };
-        let prefer = self.address.ssl.mode == SslMode::Prefer;
-        login.ssl_mode(if prefer { DriverSslMode::Prefer } else { DriverSslMode::Require });
-        match login.connect(tls.clone()).await {
-            Ok((client, connection)) => Ok(self.link(client, connection, true)),
-            Err(error) if prefer && may_be_plain(&error) => {
-                self.plain(login).await.map_err(|error| Refusal::new(&error))
+        match self.log_in(server, &mut login, Some(tls)).await {
+            Err(refusal) if self.address.ssl.mode == SslMode::Prefer && refusal.may_be_plain => {
+                self.log_in(server, &mut login, None).await
             }
-            Err(error) => Err(Refusal::new(&error)),
+            outcome => outcome,
         }
     }
 
-    async fn plain(self: &Arc<Self>, mut login: tokio_postgres::Config) -> Result<Link, tokio_postgres::Error> {
-        login.ssl_mode(DriverSslMode::Disable);
-        let (client, connection) = login.connect(NoTls).await?;
-        Ok(self.link(client, connection, false))
-    }
-
-    fn link<T>(self: &Arc<Self>, client: Client, connection: Connection<tokio_postgres::Socket, T>, tls: bool) -> Link
-    where
-        T: TlsStream + Unpin + Send + 'static,
-    {
-        Link::new(Arc::clone(self), client, connection, tls)
+    async fn log_in(
+        self: &Arc<Self>,
+        server: &Server,
+        login: &mut tokio_postgres::Config,
+        tls: Option<&MakeRustlsConnect>,
+    ) -> Result<Link, Refusal> {
+        login.ssl_mode(if tls.is_some() { DriverSslMode::Require } else { DriverSslMode::Disable });
+        let (endpoint, socket) = reach(server, login).await.map_err(|error| Refusal::because(error.to_string()))?;
+        let name = tls.map(|_| server.tls_name());
+        let tls = match (tls, &name) {
+            (Some(tls), Some(name)) => Some(
+                wire::tls_for(tls, name).map_err(|error| Refusal::because(format!("TLS with {name:?}: {error}")))?,
+            ),
+            _ => None,
+        };
+        let (halves, token) = wire::login(socket, tls, login).await.map_err(|refused| match refused {
+            Refused::Login(error) => Refusal::of_login(&error),
+            Refused::Socket(error) => Refusal::because(error.to_string()),
+        })?;
+        let wire = Wire::new(halves, Arc::clone(self));
+        check_target(&wire, login.get_target_session_attrs()).await?;
+        let canceller = Canceller { token, endpoint, name };
+        Ok(Link::new(wire, Arc::clone(self), canceller))
     }
 
     /// Asks the server to stop what a connection is doing. Whether it did is not known.
-    pub(super) async fn cancel(&self, token: CancelToken, encrypted: bool) {
-        let request = async {
-            match self.tls.as_ref().filter(|_| encrypted) {
-                Some(tls) => token.cancel_query(tls.clone()).await,
-                None => token.cancel_query(NoTls).await,
-            }
-        };
-        match timeout(CANCEL_LIMIT, request).await {
+    pub(super) async fn cancel(&self, canceller: &Canceller) {
+        let warn = |cause: &str| tracing::warn!(target: "agentkeep::postgres", "cancel request: {cause}");
+        match timeout(CANCEL_LIMIT, self.request_cancel(canceller)).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(target: "agentkeep::postgres", "cancel request: {}", root_cause(&error)),
-            Err(_) => tracing::warn!(target: "agentkeep::postgres", "cancel request: no answer"),
+            Ok(Err(error)) => warn(&root_cause(&*error)),
+            Err(_) => warn("no answer"),
         }
+    }
+
+    async fn request_cancel(&self, canceller: &Canceller) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let Canceller { token, endpoint, name } = canceller;
+        let socket = wire::dial(endpoint, &self.address.login).await?;
+        match (self.tls.as_ref(), name) {
+            (Some(tls), Some(name)) => token.cancel_query_raw(socket, wire::tls_for(tls, name)?).await?,
+            _ => token.cancel_query_raw(socket, NoTls).await?,
+        }
+        Ok(())
+    }
+}
+
+/// How to reach a connection's server once more, to have its statement stopped.
+pub(super) struct Canceller {
+    token: CancelToken,
+    endpoint: Endpoint,
+    /// The server's name, when the connection is encrypted.
+    name: Option<String>,
+}
+
+/// Opens a socket to a server: the first of its addresses that takes it.
+async fn reach(server: &Server, login: &tokio_postgres::Config) -> std::io::Result<(Endpoint, Socket)> {
+    let mut failed = std::io::Error::other("its name stands for no address");
+    for endpoint in server.endpoints().await? {
+        match wire::dial(&endpoint, login).await {
+            Ok(socket) => return Ok((endpoint, socket)),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
+}
+
+/// Whether the server is one that the address asks for with `target_session_attrs`.
+async fn check_target(wire: &Arc<Wire>, wanted: TargetSessionAttrs) -> Result<(), Refusal> {
+    let (unwanted, reason) = match wanted {
+        TargetSessionAttrs::ReadWrite => (b"on".as_slice(), "the database does not allow writes"),
+        TargetSessionAttrs::ReadOnly => (b"off".as_slice(), "the database is not read only"),
+        _ => return Ok(()),
+    };
+    let mut fits = true;
+    let ask = |out: &mut BytesMut| {
+        frontend::query("SHOW transaction_read_only", out).map_err(|error| Fault::unsendable(&error))
+    };
+    let take = |message: Message<'_>| {
+        if let Message::Row(body) = message {
+            fits = !body.ends_with(unwanted);
+        }
+        Ok(())
+    };
+    match wire.ask(ask, take).await {
+        Ok(()) if fits => Ok(()),
+        Ok(()) => Err(Refusal::because(format!("{reason}, and target_session_attrs asks for another"))),
+        Err(Fault::Server { message: cause, .. } | Fault::Lost(cause)) => Err(Refusal::because(cause)),
+        Err(fault) => Err(Refusal::because(format!("{fault:?}"))),
     }
 }
 
@@ -294,16 +349,21 @@ struct Refusal {
     text: String,
     /// It will be there in a moment.
     starting: bool,
+    /// Without TLS it may be another matter: not when nothing answers, nor when the server has understood us and refuses
+    /// the login for other reasons than the encryption.
+    may_be_plain: bool,
 }
 
 impl Refusal {
-    fn new(error: &tokio_postgres::Error) -> Self {
+    fn because(text: String) -> Self {
+        Self { text, starting: false, may_be_plain: false }
+    }
+
+    fn of_login(error: &tokio_postgres::Error) -> Self {
         let Some(server) = error.as_db_error() else {
-            let cause = root_cause(error);
-            let text = error.to_string();
-            let text =
-                if text == cause || text == "error connecting to server" { cause } else { format!("{text}: {cause}") };
-            return Self { text, starting: false };
+            let (cause, text) = (root_cause(error), error.to_string());
+            let text = if text == cause { cause } else { format!("{text}: {cause}") };
+            return Self { may_be_plain: true, ..Self::because(text) };
         };
         let starting = matches!(*server.code(), SqlState::CANNOT_CONNECT_NOW | SqlState::TOO_MANY_CONNECTIONS);
         let mut text = server.message().to_owned();
@@ -311,15 +371,6 @@ impl Refusal {
             // PgBouncer's words; it speaks English only.
             text.push_str("; this is a pooler: add pgbouncer=true to the database address");
         }
-        Self { text, starting }
-    }
-}
-
-/// Whether `sslmode=prefer` tries again without TLS: not when nothing answers, nor when the server has
-/// understood us and refuses the login for other reasons than the encryption.
-fn may_be_plain(error: &tokio_postgres::Error) -> bool {
-    match error.as_db_error() {
-        Some(server) => *server.code() == SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
-        None => error.to_string() != "error connecting to server",
+        Self { text, starting, may_be_plain: *server.code() == SqlState::INVALID_AUTHORIZATION_SPECIFICATION }
     }
 }

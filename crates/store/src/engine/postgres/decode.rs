@@ -3,12 +3,13 @@
 use std::fmt::Write as _;
 
 use agentkeep_core::Timestamp;
-use tokio_postgres::types::{FromSql, Kind, Type};
+use tokio_postgres::types::{Kind, Type};
 use uuid::Uuid;
 
-use super::super::{ColumnRef, FromColumn};
-
-type Failure = Box<dyn std::error::Error + Sync + Send>;
+use super::{
+    super::{ColumnRef, FromColumn},
+    wire::Row,
+};
 
 /// 2000-01-01T00:00:00Z, from where PostgreSQL counts, in microseconds since 1970.
 pub(super) const EPOCH: i64 = 946_684_800_000_000;
@@ -18,59 +19,26 @@ pub(super) const EPOCH: i64 = 946_684_800_000_000;
 /// A column is decoded where its value is wanted: on the way through a [`ColumnRef`] in memory each of them would be
 /// written in parts and read as a whole, for which the processor waits, and a conversation has hundreds of them.
 #[inline]
-pub(in super::super) fn value<T: FromColumn>(row: &tokio_postgres::Row, index: usize) -> Option<T> {
-    row.try_get::<_, Decoded<T>>(index).ok().map(|decoded| decoded.0)
+pub(in super::super) fn value<T: FromColumn>(row: &Row<'_>, index: usize) -> Option<T> {
+    match row.get(index)? {
+        (_, None) => T::from_column(ColumnRef::Null).ok(),
+        (column, Some(raw)) => T::from_column(decode(&column.ty, raw)).ok(),
+    }
 }
 
 /// Column `index` of a row, counted from 0, to say what is wrong with it; [`ColumnRef::Broken`] when there is none, or
 /// when its type has no counterpart.
-pub(in super::super) fn column(row: &tokio_postgres::Row, index: usize) -> ColumnRef<'_> {
-    match row.try_get::<_, Column<'_>>(index) {
-        Ok(column) => column.0,
-        Err(_) => ColumnRef::Broken("there is no such column"),
+pub(in super::super) fn column<'a>(row: &Row<'a>, index: usize) -> ColumnRef<'a> {
+    match row.get(index) {
+        None => ColumnRef::Broken("there is no such column"),
+        Some((_, None)) => ColumnRef::Null,
+        Some((column, Some(raw))) => decode(&column.ty, raw),
     }
 }
 
 /// Name and type of a column, for an error.
-pub(in super::super) fn title(row: &tokio_postgres::Row, index: usize) -> Option<String> {
-    row.columns().get(index).map(|column| format!("{}, {}", column.name(), column.type_().name()))
-}
-
-/// A [`ColumnRef`] that the driver may decode.
-struct Column<'a>(ColumnRef<'a>);
-
-impl<'a> FromSql<'a> for Column<'a> {
-    fn from_sql(ty: &Type, raw: &'a [u8]) -> Result<Self, Failure> {
-        Ok(Self(decode(ty, raw)))
-    }
-
-    fn from_sql_null(_: &Type) -> Result<Self, Failure> {
-        Ok(Self(ColumnRef::Null))
-    }
-
-    fn accepts(_: &Type) -> bool {
-        true
-    }
-}
-
-/// What a column becomes, for the driver to decode.
-struct Decoded<T>(T);
-
-impl<'a, T: FromColumn> FromSql<'a> for Decoded<T> {
-    #[inline]
-    fn from_sql(ty: &Type, raw: &'a [u8]) -> Result<Self, Failure> {
-        Ok(Self(T::from_column(decode(ty, raw))?))
-    }
-
-    #[inline]
-    fn from_sql_null(_: &Type) -> Result<Self, Failure> {
-        Ok(Self(T::from_column(ColumnRef::Null)?))
-    }
-
-    #[inline]
-    fn accepts(_: &Type) -> bool {
-        true
-    }
+pub(in super::super) fn title(row: &Row<'_>, index: usize) -> Option<String> {
+    row.get(index).map(|(column, _)| format!("{}, {}", column.name, column.ty.name()))
 }
 
 #[inline]

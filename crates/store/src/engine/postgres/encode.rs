@@ -18,18 +18,6 @@ use super::{
 
 type Failure = Box<dyn StdError + Sync + Send>;
 
-/// A parameter that does not fit its place in the statement; nothing was sent.
-#[derive(Debug)]
-pub(super) struct Unfit(String);
-
-impl fmt::Display for Unfit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl StdError for Unfit {}
-
 impl ToSql for Value {
     fn to_sql(&self, ty: &Type, out: &mut BytesMut) -> Result<IsNull, Failure> {
         if self.is_null() {
@@ -150,8 +138,9 @@ fn text(value: &Value, ty: &Type, out: &mut BytesMut) -> Result<(), Failure> {
     Ok(())
 }
 
+/// A parameter that does not fit its place in the statement; nothing is sent.
 fn unfit(reason: String) -> Failure {
-    Box::new(Unfit(reason))
+    reason.into()
 }
 
 /// One column of many rows, bound as an array and written straight into the send buffer.

@@ -1,14 +1,14 @@
 //! What went wrong with a statement, and what that leaves open.
 //!
-//! The driver's errors are sorted once, here, by what is known of the statement afterwards: everything that
+//! Errors are sorted once, here, by what is known of the statement afterwards: everything that
 //! is repeated or given up elsewhere is decided from that.
 
 use std::time::Duration;
 
 use agentkeep_core::Error;
+use postgres_protocol::message::backend::{ErrorFields, ErrorResponseBody};
 use tokio_postgres::error::SqlState;
-
-use super::encode::Unfit;
+use tokio_postgres::fallible_iterator::FallibleIterator as _;
 
 /// How a statement failed.
 #[derive(Debug)]
@@ -30,23 +30,30 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    /// Sorts an error of the driver.
-    pub(super) fn from_driver(error: &tokio_postgres::Error) -> Self {
-        if let Some(server) = error.as_db_error() {
-            return Self::Server { code: server.code().clone(), message: server_message(server) };
-        }
-        match std::error::Error::source(error) {
-            Some(cause) if cause.is::<Unfit>() => {
-                // The driver's text is "error serializing parameter N", counted from 0.
-                let place = error.to_string().rsplit(' ').next().and_then(|last| last.parse::<usize>().ok());
-                let place = place.map_or_else(|| "a parameter".to_owned(), |index| format!("parameter ${}", index + 1));
-                Self::Unfit(Error::invalid(place, cause.to_string()))
-            }
-            Some(cause) if cause.is::<std::io::Error>() => Self::Lost(cause.to_string()),
-            Some(cause) => Self::Unfit(Error::database(format!("{error}: {cause}"))),
-            None if error.is_closed() => Self::Lost("the connection was closed".into()),
-            None => Self::Unfit(Error::database(error.to_string())),
-        }
+    /// What the server says of a statement.
+    pub(super) fn from_server(body: &ErrorResponseBody) -> Self {
+        let Words { code, message, hint, .. } = Words::read(body.fields());
+        let code = SqlState::from_code(&code);
+        // The server's DETAIL repeats values of the row, which may be secrets: it is left out.
+        Self::Server { code, message: if hint.is_empty() { message } else { format!("{message}; {hint}") } }
+    }
+
+    /// A parameter, counted from 1, that does not fit its place in the statement.
+    pub(super) fn unfit(place: usize, cause: &dyn std::error::Error) -> Self {
+        Self::Unfit(Error::invalid(format!("parameter ${place}"), cause.to_string()))
+    }
+
+    /// A statement or a name that no message can hold.
+    pub(super) fn unsendable(error: &std::io::Error) -> Self {
+        Self::Unfit(Error::database(format!("the statement cannot be sent: {error}")))
+    }
+
+    pub(super) fn unreadable(error: &std::io::Error) -> Self {
+        Self::Unreadable(Error::database(format!("the server's answer cannot be read: {error}")))
+    }
+
+    pub(super) fn malformed_row() -> Self {
+        Self::Unreadable(Error::database("the server's answer cannot be read: a row has other columns than were told"))
     }
 
     fn sqlstate(&self) -> Option<&str> {
@@ -118,15 +125,31 @@ pub(super) fn unavailable(target: &str, reason: &str) -> Error {
     Error::Unavailable { target: target.to_owned(), reason: reason.to_owned() }
 }
 
-/// The message with its detail where that names a column or constraint. The server's DETAIL repeats values of
-/// the row, which may be secrets: it is left out.
-fn server_message(error: &tokio_postgres::error::DbError) -> String {
-    let mut message = error.message().to_owned();
-    if let Some(hint) = error.hint() {
-        message.push_str("; ");
-        message.push_str(hint);
+/// What the server says in an error or a notice.
+#[derive(Default)]
+pub(super) struct Words {
+    pub(super) severity: String,
+    pub(super) code: String,
+    pub(super) message: String,
+    hint: String,
+}
+
+impl Words {
+    /// Reads as many as there are.
+    pub(super) fn read(mut fields: ErrorFields<'_>) -> Self {
+        let mut words = Self::default();
+        while let Ok(Some(field)) = fields.next() {
+            let place = match field.type_() {
+                b'S' => &mut words.severity,
+                b'C' => &mut words.code,
+                b'M' => &mut words.message,
+                b'H' => &mut words.hint,
+                _ => continue,
+            };
+            *place = String::from_utf8_lossy(field.value_bytes()).into_owned();
+        }
+        words
     }
-    message
 }
 
 /// The same error again, for another caller of the same group.

@@ -2,28 +2,25 @@
 
 use std::{
     collections::HashMap,
-    future::poll_fn,
     pin::pin,
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use futures_util::TryStreamExt as _;
+use bytes::BytesMut;
 use parking_lot::Mutex;
-use tokio::{sync::OnceCell, task::AbortHandle, time::timeout};
-use tokio_postgres::{
-    AsyncMessage, Client, Connection, RowStream, Socket, Statement,
-    tls::TlsStream,
-    types::{BorrowToSql, Type},
-};
+use postgres_protocol::message::{backend, frontend};
+use tokio::{sync::OnceCell, time::timeout};
+use tokio_postgres::types::{BorrowToSql, Type};
 
 use super::{
     super::{RowRef, row::Rows},
-    connect::Connector,
-    error::{Fault, root_cause},
+    connect::{Canceller, Connector},
+    error::Fault,
+    wire::{self, Message, RowReader, Statement, Wire},
 };
 
 /// Prepared statements kept on a connection. Filters assemble statements, so their number has no other end.
@@ -36,13 +33,10 @@ const CANCELLED_LIMIT: Duration = Duration::from_secs(2);
 
 /// A connection to the server.
 pub(super) struct Link {
-    client: Client,
+    wire: Arc<Wire>,
     connector: Arc<Connector>,
-    statements: Mutex<HashMap<Box<str>, Arc<OnceCell<Statement>>>>,
-    /// Why it ended, as the server or the system said.
-    end: Arc<OnceLock<String>>,
-    driver: AbortHandle,
-    encrypted: bool,
+    canceller: Canceller,
+    statements: Mutex<HashMap<Box<str>, Arc<OnceCell<Arc<Statement>>>>>,
     /// When the client stops waiting for an answer.
     limit: Option<Duration>,
     plans: Mutex<Plans>,
@@ -59,31 +53,37 @@ struct Plans {
 
 /// A statement as this connection can run it.
 pub(super) enum Ready {
-    Named(Statement),
+    Named(Arc<Statement>),
     Unnamed(Arc<[Type]>),
 }
 
+impl Ready {
+    /// The types of its parameters.
+    fn types(&self) -> &[Type] {
+        match self {
+            Self::Named(statement) => &statement.params,
+            Self::Unnamed(types) => types,
+        }
+    }
+
+    fn encode<P: BorrowToSql>(&self, text: &str, params: &[P], out: &mut BytesMut) -> Result<(), Fault> {
+        check_count(params.len(), self.types().len())?;
+        match self {
+            Self::Named(statement) => statement.run(params, out),
+            Self::Unnamed(types) => wire::run_text(text, types, params, out),
+        }
+    }
+}
+
 impl Link {
-    pub(super) fn new<T>(
-        connector: Arc<Connector>,
-        client: Client,
-        connection: Connection<Socket, T>,
-        encrypted: bool,
-    ) -> Self
-    where
-        T: TlsStream + Unpin + Send + 'static,
-    {
-        let end = Arc::new(OnceLock::new());
-        let driver = tokio::spawn(drive(connection, Arc::clone(&end), Arc::clone(&connector))).abort_handle();
+    pub(super) fn new(wire: Arc<Wire>, connector: Arc<Connector>, canceller: Canceller) -> Self {
         Self {
-            client,
+            wire,
             limit: connector.client_limit(),
             plans: Mutex::new(Plans { until: Instant::now() + FIRST_PLANS, then: 2 * FIRST_PLANS }),
             connector,
+            canceller,
             statements: Mutex::default(),
-            end,
-            driver,
-            encrypted,
             retired: AtomicBool::new(false),
         }
     }
@@ -94,26 +94,39 @@ impl Link {
         self
     }
 
+    /// With callers that leave the reading to those in front of them for so long.
+    #[cfg(test)]
+    pub(super) fn with_patience(mut self, patience: Duration) -> Self {
+        Arc::get_mut(&mut self.wire).expect("a connection that nobody uses").set_patience(patience);
+        self
+    }
+
     /// Whether it can take another statement.
     pub(super) fn is_usable(&self) -> bool {
-        !self.client.is_closed() && !self.retired.load(Ordering::Relaxed)
+        !self.retired.load(Ordering::Relaxed) && self.wire.is_open()
     }
 
     /// Ends it at once, whatever it is doing.
     pub(super) fn kill(&self) {
         self.retired.store(true, Ordering::Relaxed);
-        self.driver.abort();
+        self.wire.kill();
     }
 
     /// Asks the server to stop what this connection is doing.
     pub(super) async fn cancel(&self) {
         self.retired.store(true, Ordering::Relaxed);
-        self.connector.cancel(self.client.cancel_token(), self.encrypted).await;
+        self.connector.cancel(&self.canceller).await;
     }
 
     /// Runs text without parameters (`BEGIN`, `COMMIT`).
     pub(super) async fn command(&self, text: &str) -> Result<(), Fault> {
-        self.within(async { self.client.batch_execute(text).await.map_err(|error| self.fault(&error)) }).await
+        let encode = |out: &mut BytesMut| frontend::query(text, out).map_err(|error| Fault::unsendable(&error));
+        self.within(self.wire.ask(encode, |_| Ok(()))).await
+    }
+
+    /// Hears what other processes say, for as long as the connection lasts. Nobody may use it meanwhile.
+    pub(super) async fn attend(&self) {
+        self.wire.attend().await;
     }
 
     /// Prepares a statement, or finds it prepared. Callers that miss it together prepare it once.
@@ -124,8 +137,8 @@ impl Link {
     pub(super) async fn ready(&self, text: &str, count: usize, in_transaction: bool) -> Result<Ready, Fault> {
         if self.connector.prepared {
             let slot = self.slot(text);
-            let statement = slot.get_or_try_init(|| self.prepare(text)).await?;
-            return Ok(Ready::Named(statement.clone()));
+            let prepare = async || self.prepare(text).await.map(Arc::new);
+            return Ok(Ready::Named(Arc::clone(slot.get_or_try_init(prepare).await?)));
         }
         if count == 0 {
             return Ok(Ready::Unnamed(Arc::new([])));
@@ -156,7 +169,7 @@ impl Link {
         self.command("DISCARD PLANS").await
     }
 
-    fn slot(&self, text: &str) -> Arc<OnceCell<Statement>> {
+    fn slot(&self, text: &str) -> Arc<OnceCell<Arc<Statement>>> {
         let mut statements = self.statements.lock();
         if let Some(slot) = statements.get(text) {
             return Arc::clone(slot);
@@ -169,19 +182,18 @@ impl Link {
 
     /// Prepares a statement without keeping it.
     pub(super) async fn prepare(&self, text: &str) -> Result<Statement, Fault> {
-        self.within(async { self.client.prepare(text).await.map_err(|error| self.fault(&error)) }).await
+        self.within(wire::prepare(&self.wire, text, self.connector.prepared)).await
     }
 
     async fn learn_in_transaction(&self, text: &str) -> Result<Arc<[Type]>, Fault> {
         self.command("BEGIN").await?;
         let learned = self.learn(text).await;
-        // The statement is closed on the way, before the pooler may take the server connection away.
         self.command("ROLLBACK").await?;
         learned
     }
 
     async fn learn(&self, text: &str) -> Result<Arc<[Type]>, Fault> {
-        let types: Arc<[Type]> = self.prepare(text).await?.params().into();
+        let types: Arc<[Type]> = self.prepare(text).await?.params[..].into();
         self.connector.remember_types(text, &types);
         Ok(types)
     }
@@ -207,74 +219,67 @@ impl Link {
     }
 
     /// Runs a statement and decodes its rows into `rows`.
-    pub(super) async fn rows<P, I>(
+    pub(super) async fn rows<P: BorrowToSql>(
         &self,
         text: &str,
         ready: &Ready,
-        params: I,
+        params: &[P],
         rows: &mut dyn Rows,
-    ) -> Result<(), Fault>
-    where
-        P: BorrowToSql,
-        I: IntoIterator<Item = P>,
-        I::IntoIter: ExactSizeIterator,
-    {
-        self.within(async {
-            let stream = self.start(text, ready, params).await?;
-            let mut stream = pin!(stream);
-            while let Some(row) = stream.try_next().await.map_err(|error| self.fault(&error))? {
-                rows.keep(&RowRef::Postgres(&row)).map_err(Fault::Unreadable)?;
+    ) -> Result<(), Fault> {
+        let (mut reader, mut told) = (RowReader::default(), Vec::new());
+        let encode = |out: &mut BytesMut| {
+            ready.encode(text, params, out)?;
+            frontend::sync(out);
+            Ok(())
+        };
+        let take = |message: Message<'_>| {
+            match message {
+                Message::Row(body) => {
+                    let columns = match ready {
+                        Ready::Named(statement) => &statement.columns,
+                        Ready::Unnamed(_) => told.as_slice(),
+                    };
+                    let row = reader.read(columns, body).ok_or_else(Fault::malformed_row)?;
+                    rows.keep(&RowRef::Postgres(&row)).map_err(Fault::Unreadable)?;
+                }
+                Message::Description(backend::Message::RowDescription(body)) => {
+                    told = wire::columns(&self.wire, &body)?;
+                }
+                _ => {}
             }
             Ok(())
-        })
-        .await
+        };
+        self.within(self.wire.ask(encode, take)).await
     }
 
     /// How many rows a statement changed.
-    pub(super) async fn changed<P, I>(&self, text: &str, ready: &Ready, params: I) -> Result<u64, Fault>
-    where
-        P: BorrowToSql,
-        I: IntoIterator<Item = P>,
-        I::IntoIter: ExactSizeIterator,
-    {
-        self.within(async {
-            let stream = self.start(text, ready, params).await?;
-            let mut stream = pin!(stream);
-            while stream.try_next().await.map_err(|error| self.fault(&error))?.is_some() {}
-            Ok(stream.rows_affected().unwrap_or(0))
-        })
-        .await
+    pub(super) async fn changed<P: BorrowToSql>(&self, text: &str, ready: &Ready, params: &[P]) -> Result<u64, Fault> {
+        self.changed_each(text, ready, std::iter::once(params)).await
     }
 
-    async fn start<P, I>(&self, text: &str, ready: &Ready, params: I) -> Result<RowStream, Fault>
-    where
-        P: BorrowToSql,
-        I: IntoIterator<Item = P>,
-        I::IntoIter: ExactSizeIterator,
-    {
-        if self.client.is_closed() {
-            return Err(Fault::Closed);
-        }
-        let params = params.into_iter();
-        let started = match ready {
-            Ready::Named(statement) => {
-                check_count(params.len(), statement.params().len())?;
-                self.client.query_raw(statement, params).await
+    /// Runs a statement once for each list of parameters, up to the first that fails; how many rows were changed.
+    pub(super) async fn changed_each<'a, P: BorrowToSql + 'a>(
+        &self,
+        text: &str,
+        ready: &Ready,
+        lists: impl Iterator<Item = &'a [P]>,
+    ) -> Result<u64, Fault> {
+        let mut changed = 0;
+        let encode = |out: &mut BytesMut| {
+            for params in lists {
+                ready.encode(text, params, out)?;
             }
-            Ready::Unnamed(types) => {
-                check_count(params.len(), types.len())?;
-                self.client.query_typed_raw(text, params.zip(types.iter().cloned())).await
-            }
+            frontend::sync(out);
+            Ok(())
         };
-        started.map_err(|error| self.fault(&error))
-    }
-
-    /// Sorts an error; one that only says "closed" gets the reason for which the connection ended.
-    fn fault(&self, error: &tokio_postgres::Error) -> Fault {
-        match Fault::from_driver(error) {
-            Fault::Lost(reason) => Fault::Lost(self.end.get().cloned().unwrap_or(reason)),
-            other => other,
-        }
+        let take = |message: Message<'_>| {
+            if let Message::Complete(rows) = message {
+                changed += rows;
+            }
+            Ok(())
+        };
+        self.within(self.wire.ask(encode, take)).await?;
+        Ok(changed)
     }
 
     /// Waits for an answer as long as a statement may take. After that the server is asked to stop it, and
@@ -304,29 +309,4 @@ fn check_count(given: usize, wanted: usize) -> Result<(), Fault> {
         "parameters",
         format!("the statement takes {wanted}, {given} were given"),
     )))
-}
-
-/// Carries messages between the socket and whoever waits, until the connection ends.
-async fn drive<T>(mut connection: Connection<Socket, T>, end: Arc<OnceLock<String>>, connector: Arc<Connector>)
-where
-    T: TlsStream + Unpin,
-{
-    loop {
-        match poll_fn(|context| connection.poll_message(context)).await {
-            Some(Ok(AsyncMessage::Notice(notice))) => {
-                tracing::debug!(target: "agentkeep::postgres", "{}: {}", notice.severity(), notice.message());
-            }
-            Some(Ok(AsyncMessage::Notification(heard))) => connector.notified(heard.payload()),
-            Some(Ok(_)) => {}
-            Some(Err(error)) => {
-                let _ = end.set(root_cause_or_message(&error));
-                return;
-            }
-            None => return,
-        }
-    }
-}
-
-fn root_cause_or_message(error: &tokio_postgres::Error) -> String {
-    error.as_db_error().map_or_else(|| root_cause(error), |server| server.message().to_owned())
 }

@@ -42,7 +42,8 @@ pub(super) fn start(shared: &Arc<Shared>, heard: Heard) {
                 // Something may have been said while nobody listened.
                 let mut there = heard(News::Unknown);
                 while there && link.is_usable() && !connector.is_closed() {
-                    tokio::time::sleep(LOOK).await;
+                    // Also when nothing is said.
+                    let _ = tokio::time::timeout(LOOK, link.attend()).await;
                     there = heard(News::Look);
                 }
                 link.kill();

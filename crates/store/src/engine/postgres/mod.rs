@@ -23,6 +23,7 @@ mod retry;
 mod tests;
 mod tls;
 mod tx;
+mod wire;
 
 use std::{
     sync::Arc,
@@ -50,6 +51,7 @@ pub(crate) use decode::Numeric;
 pub(super) use decode::{column, title, value};
 pub(super) use dedicated::PostgresDedicated;
 pub(super) use tx::PostgresTx;
+pub(crate) use wire::Row;
 
 /// A PostgreSQL database.
 #[derive(Clone)]

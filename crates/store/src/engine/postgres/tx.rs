@@ -6,7 +6,6 @@
 use std::{sync::Arc, time::Instant};
 
 use agentkeep_core::{Error, Result, TenantId};
-use futures_util::future::try_join_all;
 use tokio::sync::Mutex;
 
 use super::{
@@ -19,7 +18,7 @@ use super::{
     pool::{Lease, Left},
 };
 
-/// Statements of a batch that are under way at once: each holds its answer and its clock.
+/// Statements of a batch that are sent at once; they have one clock.
 const STATEMENTS_AT_ONCE: usize = 256;
 
 /// A handle of a transaction; clones are handles of the same one.
@@ -109,8 +108,7 @@ impl PostgresTx {
                 let ready = lease.ready(text, 1, true).await?;
                 let mut changed = 0;
                 for rows in rows.chunks(STATEMENTS_AT_ONCE) {
-                    let runs = rows.iter().map(|params| lease.changed(text, &ready, params));
-                    changed += try_join_all(runs).await?.into_iter().sum::<u64>();
+                    changed += lease.changed_each(text, &ready, rows.iter().map(Vec::as_slice)).await?;
                 }
                 Ok(changed)
             })

@@ -153,7 +153,7 @@ async fn a_table_that_has_grown_is_planned_for_anew() {
         let text = "EXPLAIN EXECUTE renumber(1, '{1,2,3}')";
         let ready = link.ready(text, 0, false).await.expect(text);
         let mut lines: Vec<(String,)> = Vec::new();
-        link.rows(text, &ready, Vec::<Value>::new(), &mut lines).await.expect(text);
+        link.rows(text, &ready, &[] as &[Value], &mut lines).await.expect(text);
         lines
     };
     let of_nothing = plan().await;

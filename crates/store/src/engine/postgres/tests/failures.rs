@@ -70,17 +70,6 @@ async fn a_pool_that_is_used_up_says_so() {
     engine.begin().await.expect("a free one");
 }
 
-/// Ends every connection of the database but the one that asks.
-async fn end_connections(url: &str) {
-    let killer = open(url).await;
-    run(
-        &killer,
-        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
-         WHERE datname = current_database() AND pid <> pg_backend_pid()",
-    )
-    .await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn reads_writes_and_appends_survive_the_end_of_their_connections() {
     let (engine, url) = new_database_with_messages().await;

@@ -7,3 +7,4 @@ mod failures;
 mod pooler;
 mod support;
 mod tls;
+mod wire;

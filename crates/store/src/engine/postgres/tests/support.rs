@@ -201,3 +201,14 @@ pub(super) async fn server_address() -> std::net::SocketAddr {
     let address = super::super::address::Address::parse(&server_url()).expect("DATABASE_URL");
     tokio::net::lookup_host(address.servers[0].name()).await.expect("a host").next().expect("an address")
 }
+
+/// Ends every connection of the database but the one that asks.
+pub(super) async fn end_connections(url: &str) {
+    let killer = open(url).await;
+    run(
+        &killer,
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+         WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    )
+    .await;
+}
