@@ -55,6 +55,10 @@ const SHARED_FROM: usize = 16;
 const ROWS_A_GROUP: usize = 512;
 /// Groups of one row, one after another, between two looks at whether other tasks want to append.
 const LONE_GROUPS_A_LOOK: u32 = 16;
+/// Groups, one after another, between two looks at what it brings to wait for others.
+const GROUPS_A_LOOK: u32 = 16;
+/// A row, in the average of what that brings; and the weight of the past against one more look.
+const ROW: u32 = 16;
 /// Bytes of one statement, unless a single row has more: the server takes 1 GB.
 const BYTES_A_GROUP: usize = 8 << 20;
 
@@ -89,6 +93,10 @@ pub(super) struct AppendLanes {
     driven: [Mutex<Option<Driven>>; APPEND_LANES],
     /// Groups of one row since the last larger one.
     lone: AtomicU32,
+    /// Groups that were written, by all lanes.
+    groups: AtomicU32,
+    /// Rows that came in whenever a lane let others run first, on average, in [`ROW`]s.
+    gain: AtomicU32,
     idle: Notify,
 }
 
@@ -130,6 +138,8 @@ impl AppendLanes {
             queue: Mutex::default(),
             driven: Default::default(),
             lone: AtomicU32::new(0),
+            groups: AtomicU32::new(0),
+            gain: AtomicU32::new(SHARED_FROM as u32 * ROW),
             idle: Notify::new(),
         }
     }
@@ -164,6 +174,26 @@ impl AppendLanes {
         self.lanes.iter().for_each(Lane::close);
     }
 
+    /// Lets callers hand over their next rows before a group is made of those that wait: woken together, by the answers
+    /// to the group before, the first of them would make a group of one, and all others wait for it. Not where that takes
+    /// longer than it brings: one caller would change its thread, and those that are answered over a network come back
+    /// later anyway, while the server has nothing to do. With 64 clients over HTTP 13 rows wait and 7 more would come; so
+    /// the server has a tenth more done. With 64 callers in this process 8 wait and 20 more come.
+    async fn let_others_in(&self) {
+        let lone = self.lone.load(Ordering::Relaxed);
+        let groups = self.groups.fetch_add(1, Ordering::Relaxed);
+        let (before, gain) = (self.queued(), self.gain.load(Ordering::Relaxed));
+        let pays = if lone > 0 { lone.is_multiple_of(LONE_GROUPS_A_LOOK) } else { gain >= rows(before) };
+        if !pays && (lone > 0 || !groups.is_multiple_of(GROUPS_A_LOOK)) {
+            return;
+        }
+        tokio::task::yield_now().await;
+        if lone == 0 {
+            let gained = rows(self.queued().saturating_sub(before));
+            self.gain.store(gain - gain / ROW + gained / ROW, Ordering::Relaxed);
+        }
+    }
+
     /// Makes tasks of what callers drive: somebody else waits for it, and nobody knows when a caller is polled again.
     fn take_over(&self, runtime: &Handle) {
         for lane in 0..APPEND_LANES {
@@ -176,6 +206,11 @@ impl AppendLanes {
             driven.take_over(runtime);
         }
     }
+}
+
+/// So many rows, for an average.
+fn rows(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX).saturating_mul(ROW)
 }
 
 impl Queue {
@@ -338,12 +373,7 @@ async fn run(shared: Arc<Shared>, index: usize) {
     let (appends, lane) = (&shared.appends, &shared.appends.lanes[index]);
     let turn = Turn(appends, index);
     loop {
-        // Callers that were woken together, by the answers to the group before, get to hand over their next
-        // rows first; otherwise the first of them would make a group of one and all others wait for it. Where
-        // there is one caller only this would cost it a change of thread.
-        if appends.lone.load(Ordering::Relaxed).is_multiple_of(LONE_GROUPS_A_LOOK) {
-            tokio::task::yield_now().await;
-        }
+        appends.let_others_in().await;
         let (waiting, other) = {
             let mut queue = appends.queue.lock();
             let taken = queue.take(index);
