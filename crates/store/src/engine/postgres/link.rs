@@ -36,7 +36,7 @@ pub(super) struct Link {
     wire: Arc<Wire>,
     connector: Arc<Connector>,
     canceller: Canceller,
-    statements: Mutex<HashMap<Box<str>, Arc<OnceCell<Arc<Statement>>>>>,
+    statements: Mutex<HashMap<Box<str>, Arc<Slot>>>,
     /// When the client stops waiting for an answer.
     limit: Option<Duration>,
     plans: Mutex<Plans>,
@@ -50,6 +50,9 @@ struct Plans {
     until: Instant,
     then: Duration,
 }
+
+/// The place of a prepared statement; empty until somebody has prepared it.
+type Slot = OnceCell<Arc<Statement>>;
 
 /// A statement as this connection can run it.
 pub(super) enum Ready {
@@ -169,7 +172,7 @@ impl Link {
         self.command("DISCARD PLANS").await
     }
 
-    fn slot(&self, text: &str) -> Arc<OnceCell<Arc<Statement>>> {
+    fn slot(&self, text: &str) -> Arc<Slot> {
         let mut statements = self.statements.lock();
         if let Some(slot) = statements.get(text) {
             return Arc::clone(slot);
