@@ -259,7 +259,11 @@ impl Connector {
         login: &mut tokio_postgres::Config,
         tls: Option<&MakeRustlsConnect>,
     ) -> Result<Link, Refusal> {
-        login.ssl_mode(if tls.is_some() { DriverSslMode::Require } else { DriverSslMode::Disable });
+        login.ssl_mode(match (tls, self.address.ssl.mode) {
+            (None, _) => DriverSslMode::Disable,
+            (Some(_), SslMode::Prefer) => DriverSslMode::Prefer,
+            (Some(_), _) => DriverSslMode::Require,
+        });
         let (endpoint, socket) = reach(server, login).await.map_err(|error| Refusal::because(error.to_string()))?;
         let name = tls.map(|_| server.tls_name());
         let tls = match (tls, &name) {
@@ -268,13 +272,13 @@ impl Connector {
             ),
             _ => None,
         };
-        let (halves, token) = wire::login(socket, tls, login).await.map_err(|refused| match refused {
+        let (halves, token, is_encrypted) = wire::login(socket, tls, login).await.map_err(|refused| match refused {
             Refused::Login(error) => Refusal::of_login(&error),
             Refused::Socket(error) => Refusal::because(error.to_string()),
         })?;
         let wire = Wire::new(halves, Arc::clone(self));
         check_target(&wire, login.get_target_session_attrs()).await?;
-        let canceller = Canceller { token, endpoint, name };
+        let canceller = Canceller { token, endpoint, name: name.filter(|_| is_encrypted) };
         Ok(Link::new(wire, Arc::clone(self), canceller))
     }
 

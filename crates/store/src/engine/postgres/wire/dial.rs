@@ -156,7 +156,7 @@ pub(in super::super) enum Refused {
     Socket(io::Error),
 }
 
-/// Logs in, encrypted if `tls` is given; `config` has to ask for the same.
+/// Logs in, encrypted if `tls` is given and the server can, as `config` says; whether it is.
 ///
 /// # Errors
 /// [`Refused::Login`].
@@ -164,21 +164,29 @@ pub(in super::super) async fn login(
     socket: Socket,
     tls: Option<Tls>,
     config: &Config,
-) -> Result<(Halves, CancelToken), Refused> {
-    let Some(tls) = tls else {
-        let place = Arc::new(Mutex::new(Some(socket)));
-        let (client, connection) = config.connect_raw(Lent::new(&place), NoTls).await.map_err(Refused::Login)?;
-        drop(connection);
-        let socket = place.lock().take();
-        return Ok((socket.map(Halves::from).ok_or_else(not_lent)?, client.cancel_token()));
+) -> Result<(Halves, CancelToken, bool), Refused> {
+    let (plain, secured) = (Arc::new(Mutex::new(Some(socket))), Place::default());
+    let token = match tls {
+        None => log_in(config, &plain, NoTls).await?,
+        Some(tls) => log_in(config, &plain, LentTls { tls, place: Arc::clone(&secured) }).await?,
     };
-    let place = Place::default();
-    let (client, connection) =
-        config.connect_raw(socket, LentTls { tls, place: Arc::clone(&place) }).await.map_err(Refused::Login)?;
-    drop(connection);
-    let stream = place.lock().take().ok_or_else(not_lent)?;
-    let (reader, writer) = tokio::io::split(stream);
-    Ok((Halves { reader: Box::new(reader), writer: Box::new(writer) }, client.cancel_token()))
+    let stream: Option<TlsSocket> = secured.lock().take();
+    if let Some(stream) = stream {
+        let (reader, writer) = tokio::io::split(stream);
+        return Ok((Halves { reader: Box::new(reader), writer: Box::new(writer) }, token, true));
+    }
+    let socket = plain.lock().take();
+    Ok((socket.map(Halves::from).ok_or_else(not_lent)?, token, false))
+}
+
+async fn log_in<T: TlsConnect<Lent<Socket>>>(
+    config: &Config,
+    socket: &Place<Socket>,
+    tls: T,
+) -> Result<CancelToken, Refused> {
+    // The connection is dropped here, and with it what was lent.
+    let (client, _) = config.connect_raw(Lent::new(socket), tls).await.map_err(Refused::Login)?;
+    Ok(client.cancel_token())
 }
 
 fn not_lent() -> Refused {
@@ -191,7 +199,8 @@ type Place<S> = Arc<Mutex<Option<S>>>;
 /// Type and length of a message.
 const HEADER: usize = 5;
 
-/// A stream for as long as the login lasts. A read ends where a message ends.
+/// A stream for as long as the login lasts. A read ends where a message ends; a single byte is no message, but whether
+/// the server can do TLS.
 struct Lent<S> {
     place: Place<S>,
     header: [u8; HEADER],
@@ -228,6 +237,7 @@ fn gone() -> io::Error {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Lent<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let is_message = out.remaining() > 1;
         let wanted = if self.left > 0 { self.left } else { HEADER - self.known };
         let wanted = wanted.min(out.remaining());
         let place = Arc::clone(&self.place);
@@ -235,7 +245,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Lent<S> {
         let stream = stream.as_mut().ok_or_else(gone)?;
         let mut part = ReadBuf::new(out.initialize_unfilled_to(wanted));
         ready!(Pin::new(stream).poll_read(context, &mut part))?;
-        self.count(part.filled());
+        if is_message {
+            self.count(part.filled());
+        }
         let read = part.filled().len();
         out.advance(read);
         Poll::Ready(Ok(()))
@@ -277,13 +289,14 @@ struct LentTls {
     place: Place<TlsSocket>,
 }
 
-impl TlsConnect<Socket> for LentTls {
+impl TlsConnect<Lent<Socket>> for LentTls {
     type Stream = Lent<TlsSocket>;
-    type Error = <Tls as TlsConnect<Socket>>::Error;
-    type Future = BoxFuture<'static, Result<Self::Stream, Self::Error>>;
+    type Error = io::Error;
+    type Future = BoxFuture<'static, io::Result<Self::Stream>>;
 
-    fn connect(self, socket: Socket) -> Self::Future {
+    fn connect(self, lent: Lent<Socket>) -> Self::Future {
         Box::pin(async move {
+            let socket = lent.place.lock().take().ok_or_else(gone)?;
             let stream = self.tls.connect(socket).await?;
             *self.place.lock() = Some(stream);
             Ok(Lent::new(&self.place))
