@@ -10,7 +10,10 @@ use tokio::net::TcpListener;
 use uuid::Uuid;
 
 use super::support::*;
-use crate::engine::{Sql, Value, postgres::Postgres};
+use crate::engine::{
+    Sql, Value,
+    postgres::{Postgres, PostgresTx},
+};
 
 async fn open_error(url: &str) -> (Error, Duration) {
     let started = Instant::now();
@@ -159,12 +162,18 @@ async fn session_of_a_lone_writer(engine: &Postgres) -> Uuid {
     session
 }
 
+/// A transaction that holds all sessions: appends wait for its end.
+async fn locked(engine: &Postgres) -> PostgresTx {
+    let tx = engine.begin().await.expect("a transaction");
+    tx.execute(&Sql::both("SELECT 1 FROM session_heads FOR UPDATE"), &[]).await.expect("a lock");
+    tx
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_append_is_written_though_its_caller_goes_away() {
     let (engine, url) = new_database_with_messages().await;
     let session = session_of_a_lone_writer(&engine).await;
-    let tx = engine.begin().await.expect("a transaction");
-    tx.execute(&Sql::both("SELECT 1 FROM session_heads FOR UPDATE"), &[]).await.expect("a lock");
+    let tx = locked(&engine).await;
     let mut append = Box::pin(engine.append(&APPEND, TENANT, message(session, "user", "x")));
     tokio::time::timeout(Duration::from_millis(100), &mut append).await.expect_err("it waits for the lock");
     // It waits behind the one that goes away.
@@ -185,9 +194,11 @@ async fn an_append_is_written_though_its_caller_goes_away() {
 async fn a_lone_append_is_written_though_its_caller_goes_away() {
     let (engine, _database) = new_database_with_messages().await;
     let session = session_of_a_lone_writer(&engine).await;
+    let tx = locked(&engine).await;
     let mut append = Box::pin(engine.append(&APPEND, TENANT, message(session, "user", "x")));
     assert!(futures_util::poll!(&mut append).is_pending(), "it is under way");
     assert!(engine.0.appends.has_driver(), "its caller drives it");
+    tx.rollback().await.expect("a rollback");
     drop(append);
     let next = engine.append(&APPEND, TENANT, message(session, "user", "y"));
     assert_eq!(next.await.expect("appended"), Some(4));
@@ -197,9 +208,11 @@ async fn a_lone_append_is_written_though_its_caller_goes_away() {
 async fn an_append_that_is_kept_and_not_polled_holds_up_no_other() {
     let (engine, _database) = new_database_with_messages().await;
     let session = session_of_a_lone_writer(&engine).await;
+    let tx = locked(&engine).await;
     let mut kept = Box::pin(engine.append(&APPEND, TENANT, message(session, "user", "x")));
     assert!(futures_util::poll!(&mut kept).is_pending(), "it is under way");
     assert!(engine.0.appends.has_driver(), "its caller drives it");
+    tx.rollback().await.expect("a rollback");
     let next = engine.append(&APPEND, TENANT, message(session, "user", "y"));
     let next = tokio::time::timeout(Duration::from_secs(10), next).await.expect("nobody waits for who is not polled");
     assert_eq!(next.expect("appended"), Some(4));
@@ -211,9 +224,11 @@ async fn an_append_that_is_kept_and_not_polled_holds_up_no_other() {
 async fn an_append_that_is_kept_and_not_polled_is_written_before_the_end() {
     let (engine, _database) = new_database_with_messages().await;
     let session = session_of_a_lone_writer(&engine).await;
+    let tx = locked(&engine).await;
     let mut kept = Box::pin(engine.append(&APPEND, TENANT, message(session, "user", "x")));
     assert!(futures_util::poll!(&mut kept).is_pending(), "it is under way");
     assert!(engine.0.appends.has_driver(), "its caller drives it");
+    tx.rollback().await.expect("a rollback");
     tokio::time::timeout(Duration::from_secs(10), engine.close()).await.expect("closing does not wait for callers");
     assert_eq!(kept.await.expect("appended"), Some(3));
 }

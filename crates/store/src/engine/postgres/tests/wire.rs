@@ -72,6 +72,18 @@ async fn answers_are_put_together_from_pieces_of_any_size() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_socket_file_serves_as_a_port_does() {
+    let engine = open(&server_url()).await;
+    let folder = values(&engine, "SELECT current_setting('unix_socket_directories')", &[]).await.expect("a setting");
+    let [Value::Text(folder)] = folder.as_slice() else { panic!("{folder:?}") };
+    let (folder, port) = (folder.replace('/', "%2F"), server_address().await.port());
+    let engine = open(&format!("postgres://postgres@{folder}:{port}/postgres")).await;
+    assert_eq!(echo(&engine, "a").await, "a");
+    let port = "SELECT inet_client_port()";
+    assert_eq!(values(&engine, port, &[]).await.expect("an answer"), [Value::Null], "it came through the file");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn large_questions_and_answers_pass_each_other() {
     let engine = open(&server_url()).await;
     // More than the buffers of both sockets hold, in both directions, on connections that all share.
@@ -140,7 +152,7 @@ async fn control_without_those_behind_nobody_reads_for_who_is_not_polled() {
     let patient = engine.0.connector.connect().await.expect("a connection").with_patience(Duration::from_secs(3600));
     let usual = engine.0.connector.connect().await.expect("a connection");
     for (link, is_answered) in [(&usual, true), (&patient, false)] {
-        let mut kept = Box::pin(link.command("SELECT 1"));
+        let mut kept = Box::pin(link.command("SELECT pg_sleep(0.1)"));
         assert!(poll!(&mut kept).is_pending(), "it was asked");
         let next = timeout(Duration::from_secs(1), link.command("SELECT 2")).await;
         assert_eq!(next.is_ok(), is_answered);
