@@ -267,9 +267,10 @@ impl Connector {
         let (endpoint, socket) = reach(server, login).await.map_err(|error| Refusal::because(error.to_string()))?;
         let name = tls.map(|_| server.tls_name());
         let tls = match (tls, &name) {
-            (Some(tls), Some(name)) => Some(
-                wire::tls_for(tls, name).map_err(|error| Refusal::because(format!("TLS with {name:?}: {error}")))?,
-            ),
+            (Some(tls), Some(name)) => Some(wire::tls_for(tls, name).map_err(|error| Refusal {
+                may_be_plain: true,
+                ..Refusal::because(format!("TLS with {name:?}: {error}"))
+            })?),
             _ => None,
         };
         let (halves, token, is_encrypted) = wire::login(socket, tls, login).await.map_err(|refused| match refused {

@@ -93,7 +93,7 @@ pub(super) struct AppendLanes {
     driven: [Mutex<Option<Driven>>; APPEND_LANES],
     /// Groups of one row since the last larger one.
     lone: AtomicU32,
-    /// Groups that were written, by all lanes.
+    /// Groups that did not follow a lone one, on all lanes.
     groups: AtomicU32,
     /// Rows that came in whenever a lane let others run first, on average, in [`ROW`]s.
     gain: AtomicU32,
@@ -181,14 +181,16 @@ impl AppendLanes {
     /// the server has a tenth more done. With 64 callers in this process 8 wait and 20 more come.
     async fn let_others_in(&self) {
         let lone = self.lone.load(Ordering::Relaxed);
-        let groups = self.groups.fetch_add(1, Ordering::Relaxed);
-        let (before, gain) = (self.queued(), self.gain.load(Ordering::Relaxed));
-        let pays = if lone > 0 { lone.is_multiple_of(LONE_GROUPS_A_LOOK) } else { gain >= rows(before) };
-        if !pays && (lone > 0 || !groups.is_multiple_of(GROUPS_A_LOOK)) {
+        if lone > 0 {
+            if lone.is_multiple_of(LONE_GROUPS_A_LOOK) {
+                tokio::task::yield_now().await;
+            }
             return;
         }
-        tokio::task::yield_now().await;
-        if lone == 0 {
+        let (before, gain) = (self.queued(), self.gain.load(Ordering::Relaxed));
+        let looks = self.groups.fetch_add(1, Ordering::Relaxed).is_multiple_of(GROUPS_A_LOOK);
+        if looks || gain >= rows(before) {
+            tokio::task::yield_now().await;
             let gained = rows(self.queued().saturating_sub(before));
             self.gain.store(gain - gain / ROW + gained / ROW, Ordering::Relaxed);
         }

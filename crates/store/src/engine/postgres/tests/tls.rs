@@ -143,6 +143,14 @@ async fn only_prefer_goes_on_without_tls() {
             assert!(error.contains("TLS"), "{mode}: {error}");
         }
     }
+    // A name that no certificate can have; the address says where the server is.
+    let server = server_address().await;
+    let url = |mode: &str| {
+        format!("postgres://postgres@-no-name-:{}/postgres?hostaddr={}&sslmode={mode}", server.port(), server.ip())
+    };
+    open(&url("prefer")).await;
+    let error = Postgres::open(Arc::new(config(url("require")))).await.err().expect("no TLS").to_string();
+    assert!(error.contains("-no-name-"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,6 +14,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
+use postgres_protocol::message::backend::Header;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -24,6 +25,8 @@ use tokio_postgres::{
     tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream},
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::HEADER;
 
 pub(super) type Reader = Box<dyn AsyncRead + Send + Unpin>;
 pub(super) type Writer = Box<dyn AsyncWrite + Send + Unpin>;
@@ -196,13 +199,11 @@ fn not_lent() -> Refused {
 /// Where a stream is while it is lent, and afterwards.
 type Place<S> = Arc<Mutex<Option<S>>>;
 
-/// Type and length of a message.
-const HEADER: usize = 5;
-
-/// A stream for as long as the login lasts. A read ends where a message ends; a single byte is no message, but whether
-/// the server can do TLS.
+/// A stream for as long as the login lasts. A read ends where a message ends.
 struct Lent<S> {
     place: Place<S>,
+    /// Something was read.
+    begun: bool,
     header: [u8; HEADER],
     /// Bytes of the header that have been read.
     known: usize,
@@ -212,7 +213,7 @@ struct Lent<S> {
 
 impl<S> Lent<S> {
     fn new(place: &Place<S>) -> Self {
-        Self { place: Arc::clone(place), header: [0; HEADER], known: 0, left: 0 }
+        Self { place: Arc::clone(place), begun: false, header: [0; HEADER], known: 0, left: 0 }
     }
 
     /// Keeps count of what was read.
@@ -224,8 +225,9 @@ impl<S> Lent<S> {
         self.header[self.known..self.known + read.len()].copy_from_slice(read);
         self.known += read.len();
         if self.known == HEADER {
-            let length = self.header[1..].iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
-            self.left = length.saturating_sub(HEADER - 1);
+            // What is none is for the driver to refuse.
+            let body = Header::parse(&self.header).ok().flatten().map_or(0, |header| header.len() + 1);
+            self.left = usize::try_from(body).unwrap_or(0).saturating_sub(HEADER);
             self.known = 0;
         }
     }
@@ -237,7 +239,8 @@ fn gone() -> io::Error {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Lent<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let is_message = out.remaining() > 1;
+        // Asked for a single byte to begin with: whether the server can do TLS, which is no message.
+        let is_message = self.begun || out.remaining() > 1;
         let wanted = if self.left > 0 { self.left } else { HEADER - self.known };
         let wanted = wanted.min(out.remaining());
         let place = Arc::clone(&self.place);
@@ -245,6 +248,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Lent<S> {
         let stream = stream.as_mut().ok_or_else(gone)?;
         let mut part = ReadBuf::new(out.initialize_unfilled_to(wanted));
         ready!(Pin::new(stream).poll_read(context, &mut part))?;
+        self.begun = true;
         if is_message {
             self.count(part.filled());
         }

@@ -40,6 +40,8 @@ pub(super) use row::{Column, RowReader};
 use send::Sending;
 pub(super) use statement::{Statement, columns, prepare, run_text};
 
+/// Bytes of the type and the length of a message.
+const HEADER: usize = 5;
 /// Room that is kept in a buffer which has held a large message.
 const KEPT: usize = 1 << 20;
 /// With more questions than this under way a new one waits for the next answer to be sent: the server is busy, and several
@@ -193,11 +195,12 @@ impl Wire {
     fn poll_unasked(&self, context: &mut Context<'_>) -> Poll<()> {
         let end = {
             let sending = self.sending.lock();
-            match (sending.ended(), sending.is_idle()) {
-                (Some(_), _) => return Poll::Ready(()),
+            match sending.waiting() {
+                _ if sending.ended().is_some() => return Poll::Ready(()),
+                0 if sending.has_failed() => End::Closed,
+                0 => ready!(self.receiving.lock().unasked(context, &self.connector)),
                 // Whoever waits for an answer reads this as well.
-                (None, false) => return Poll::Pending,
-                (None, true) => ready!(self.receiving.lock().unasked(context, &self.connector)),
+                _ => return Poll::Pending,
             }
         };
         self.end(end);

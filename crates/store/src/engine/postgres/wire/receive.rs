@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::{Buf as _, BytesMut};
-use postgres_protocol::message::backend::{self, NoticeResponseBody};
+use postgres_protocol::message::backend::{self, Header, NoticeResponseBody};
 use tokio::io::AsyncReadExt as _;
 
 use super::{
@@ -17,14 +17,12 @@ use super::{
         connect::Connector,
         error::{Fault, Words},
     },
-    KEPT, Message,
+    HEADER, KEPT, Message,
     dial::Reader,
 };
 
 /// Room that a read finds at least.
 const ROOM: usize = 16 << 10;
-/// Type and length of a message.
-const HEADER: usize = 5;
 
 pub(super) struct Receiving {
     /// Gone after the end.
@@ -228,11 +226,11 @@ fn consume(
 
 /// The length of the message in front, header and all; or how many bytes are missing, as far as that is known.
 fn whole_message(buffer: &[u8]) -> Result<Result<usize, usize>, End> {
-    let Some(header) = buffer.get(1..HEADER) else { return Ok(Err(HEADER - buffer.len())) };
-    let length = header.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)) + 1;
-    if length < HEADER || length > i32::MAX as usize {
-        return Err(malformed("a message of impossible length"));
-    }
+    let length = match Header::parse(buffer) {
+        Ok(Some(header)) => usize::try_from(header.len()).map_or(0, |length| length + 1),
+        Ok(None) => return Ok(Err(HEADER - buffer.len())),
+        Err(error) => return Err(malformed(&error.to_string())),
+    };
     Ok(if buffer.len() < length { Err(length - buffer.len()) } else { Ok(length) })
 }
 

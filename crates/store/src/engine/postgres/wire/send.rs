@@ -51,8 +51,9 @@ impl Sending {
         self.ended.as_deref()
     }
 
-    pub(super) fn is_idle(&self) -> bool {
-        self.waiting.is_empty()
+    /// Whether nothing can be written any more.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed.is_some()
     }
 
     /// How many wait for an answer.

@@ -10,8 +10,10 @@ use postgres_protocol::{
         frontend::{self, BindError},
     },
 };
-use tokio_postgres::fallible_iterator::FallibleIterator as _;
-use tokio_postgres::types::{self, BorrowToSql, Kind, ToSql, Type};
+use tokio_postgres::{
+    fallible_iterator::FallibleIterator as _,
+    types::{self, BorrowToSql, Kind, ToSql, Type},
+};
 
 use super::{
     super::error::Fault,
