@@ -134,10 +134,9 @@ impl Link {
 
     /// Prepares a statement, or finds it prepared. Callers that miss it together prepare it once.
     ///
-    /// Without prepared statements only the types of its parameters are learned, once for all connections:
-    /// in a transaction, which a pooler leaves on one server connection. `in_transaction` says that there is
-    /// one already; a statement that is given no parameters (`count`) needs nothing to be learned.
-    pub(super) async fn ready(&self, text: &str, count: usize, in_transaction: bool) -> Result<Ready, Fault> {
+    /// Without prepared statements only the types of its parameters are learned, once for all connections; a statement that
+    /// is given no parameters (`count`) needs nothing to be learned.
+    pub(super) async fn ready(&self, text: &str, count: usize) -> Result<Ready, Fault> {
         if self.connector.prepared {
             let slot = self.slot(text);
             let prepare = async || self.prepare(text).await.map(Arc::new);
@@ -149,7 +148,8 @@ impl Link {
         if let Some(types) = self.connector.known_types(text) {
             return Ok(Ready::Unnamed(types));
         }
-        let types = if in_transaction { self.learn(text).await? } else { self.learn_in_transaction(text).await? };
+        let types: Arc<[Type]> = self.prepare(text).await?.params[..].into();
+        self.connector.remember_types(text, &types);
         Ok(Ready::Unnamed(types))
     }
 
@@ -186,19 +186,6 @@ impl Link {
     /// Prepares a statement without keeping it.
     pub(super) async fn prepare(&self, text: &str) -> Result<Statement, Fault> {
         self.within(wire::prepare(&self.wire, text, self.connector.prepared)).await
-    }
-
-    async fn learn_in_transaction(&self, text: &str) -> Result<Arc<[Type]>, Fault> {
-        self.command("BEGIN").await?;
-        let learned = self.learn(text).await;
-        self.command("ROLLBACK").await?;
-        learned
-    }
-
-    async fn learn(&self, text: &str) -> Result<Arc<[Type]>, Fault> {
-        let types: Arc<[Type]> = self.prepare(text).await?.params[..].into();
-        self.connector.remember_types(text, &types);
-        Ok(types)
     }
 
     /// Forgets a statement that the server has forgotten or that changed.

@@ -219,7 +219,7 @@ impl Postgres {
             if self.0.connector.prepared {
                 lease.prepare(text).await?;
             } else {
-                lease.ready(text, 1, false).await?;
+                lease.ready(text, 1).await?;
             }
             lease.leaves(Left::Nothing);
             Ok(())
@@ -274,7 +274,7 @@ impl Shared {
             return read.map(|()| rows).map_err(|fault| link.shared_fault(text, fault));
         }
         let mut lease = self.lease().await?;
-        let ready = lease.ready(text, params.len(), false).await?;
+        let ready = lease.ready(text, params.len()).await?;
         let read = lease.rows(text, &ready, params, &mut *rows).await;
         lease.leaves(Left::Nothing);
         read.map(|()| rows).inspect_err(|fault| lease.forget_if_stale(text, fault))
@@ -283,7 +283,7 @@ impl Shared {
     async fn execute_once(&self, sql: &Sql, params: &[Value]) -> Result<u64, Fault> {
         let text = sql.postgres();
         let mut lease = self.lease().await?;
-        let ready = lease.ready(text, params.len(), false).await?;
+        let ready = lease.ready(text, params.len()).await?;
         let changed = lease.changed(text, &ready, params).await.inspect_err(|fault| lease.forget_if_stale(text, fault));
         lease.leaves(Left::Nothing);
         changed
@@ -319,7 +319,7 @@ impl Shared {
         let statement = sql.postgres_for(rows);
         let text = statement.text();
         let mut lease = self.lease().await?;
-        let ready = lease.ready(text, 1, false).await?;
+        let ready = lease.ready(text, 1).await?;
         let numbers = append::append(&lease, &ready, statement, tenant, rows).await;
         let numbers = numbers.inspect_err(|fault| lease.forget_if_stale(text, fault));
         lease.leaves(Left::Nothing);
@@ -342,17 +342,10 @@ impl Shared {
         run.map(|()| out).map_err(|fault| link.shared_fault(text, fault))
     }
 
-    /// A statement made ready on a connection that others use too: what takes a transaction to learn is
-    /// learned elsewhere.
+    /// A statement made ready on a connection that others use too, and that lasts long.
     async fn ready_on_lane(&self, link: &Link, text: &str, count: usize) -> Result<Ready, Fault> {
-        if !self.connector.prepared && self.connector.known_types(text).is_none() {
-            let mut lease = self.lease().await?;
-            let ready = lease.ready(text, count, false).await?;
-            lease.leaves(Left::Nothing);
-            return Ok(ready);
-        }
         link.refresh_plans().await?;
-        link.ready(text, count, false).await
+        link.ready(text, count).await
     }
 
     fn tries(&self, effect: Effect) -> Tries {

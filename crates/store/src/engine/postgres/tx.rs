@@ -78,7 +78,7 @@ impl PostgresTx {
         let started = Instant::now();
         let outcome = state
             .run(async |lease| {
-                let ready = lease.ready(text, params.len(), true).await?;
+                let ready = lease.ready(text, params.len()).await?;
                 lease.rows(text, &ready, params, &mut *rows).await
             })
             .await;
@@ -91,7 +91,7 @@ impl PostgresTx {
         let started = Instant::now();
         let outcome = state
             .run(async |lease| {
-                let ready = lease.ready(text, params.len(), true).await?;
+                let ready = lease.ready(text, params.len()).await?;
                 lease.changed(text, &ready, params).await
             })
             .await;
@@ -105,7 +105,7 @@ impl PostgresTx {
         let started = Instant::now();
         let outcome = state
             .run(async |lease| {
-                let ready = lease.ready(text, 1, true).await?;
+                let ready = lease.ready(text, 1).await?;
                 let mut changed = 0;
                 for rows in rows.chunks(STATEMENTS_AT_ONCE) {
                     changed += lease.changed_each(text, &ready, rows.iter().map(Vec::as_slice)).await?;
@@ -131,7 +131,7 @@ impl PostgresTx {
             let text = statement.text();
             let outcome = state
                 .run(async |lease| {
-                    let ready = lease.ready(text, 1, true).await?;
+                    let ready = lease.ready(text, 1).await?;
                     append::append(lease, &ready, statement, tenant, &rows).await
                 })
                 .await;
@@ -154,7 +154,7 @@ impl PostgresTx {
             let (started, before) = (Instant::now(), all.count());
             let outcome = state
                 .run(async |lease| {
-                    let ready = lease.ready(text, 1, true).await?;
+                    let ready = lease.ready(text, 1).await?;
                     batch::run(lease, &ready, sql, fixed, chunk, &mut *all).await
                 })
                 .await;

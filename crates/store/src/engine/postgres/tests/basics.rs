@@ -151,7 +151,7 @@ async fn a_table_that_has_grown_is_planned_for_anew() {
     .expect("a statement");
     let plan = || async {
         let text = "EXPLAIN EXECUTE renumber(1, '{1,2,3}')";
-        let ready = link.ready(text, 0, false).await.expect(text);
+        let ready = link.ready(text, 0).await.expect(text);
         let mut lines: Vec<(String,)> = Vec::new();
         link.rows(text, &ready, &[] as &[Value], &mut lines).await.expect(text);
         lines

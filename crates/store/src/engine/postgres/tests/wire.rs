@@ -24,6 +24,11 @@ const SOON: Duration = Duration::from_secs(20);
 
 static ECHO: Sql = Sql::both("SELECT CAST($1 AS text)").short();
 static ECHO_ROWS: Sql = Sql::both("SELECT CAST($1 AS text) FROM generate_series(1, 600)").short();
+// The last row comes later than the others.
+static LATE_ROW: Sql = Sql::both(
+    "SELECT CAST($1 AS text) FROM generate_series(1, 60) AS n WHERE n < 60 OR CAST(pg_sleep(0.2) AS text) = ''",
+)
+.short();
 
 async fn echo(engine: &Postgres, text: &str) -> String {
     let rows = engine.fetch_all::<(String,)>(&ECHO, &[text.into()]).await.expect("an answer");
@@ -121,7 +126,7 @@ async fn callers_that_are_kept_and_not_polled_hold_up_no_other() {
     let text = "y".repeat(20_000);
     let params = [text.as_str().into()];
     // Nothing of an answer was read, or a part of it; on each connection that callers share.
-    for (read, count, polls) in [(&ECHO, 1, 1), (&ECHO_ROWS, 600, 2)] {
+    for (read, count, polls) in [(&ECHO, 1, 1), (&LATE_ROW, 60, 2)] {
         let ready = join_all((0..9).map(|_| engine.fetch_all::<(String,)>(read, &params))).await;
         assert!(ready.into_iter().all(|rows| rows.expect("rows").len() == count));
         let mut kept: Vec<_> =
@@ -191,13 +196,13 @@ async fn the_server_forgets_statements_that_nobody_keeps() {
     let mut prepared: Vec<(i64,)> = Vec::new();
     for number in 0..STATEMENTS_KEPT + 10 {
         let text = format!("SELECT {number}::int8");
-        let ready = link.ready(&text, 0, false).await.expect("prepared");
+        let ready = link.ready(&text, 0).await.expect("prepared");
         let mut rows: Vec<(i64,)> = Vec::new();
         link.rows(&text, &ready, &[] as &[Value], &mut rows).await.expect("a row");
         assert_eq!(rows, [(i64::try_from(number).expect("few"),)]);
     }
     let count = "SELECT count(*) FROM pg_prepared_statements";
-    let ready = link.ready(count, 0, false).await.expect("prepared");
+    let ready = link.ready(count, 0).await.expect("prepared");
     link.rows(count, &ready, &[] as &[Value], &mut prepared).await.expect("a row");
     assert_eq!(prepared, [(11,)], "ten and the one that counts");
 }
