@@ -7,7 +7,7 @@ use std::{
 };
 
 use agentkeep::{
-    TenantStore,
+    Store, TenantStore,
     core::{Access, ApiKey, Authentication, Scope, TenantId},
 };
 use axum::{
@@ -20,6 +20,7 @@ use crate::{
     app::App,
     error::{ApiError, Result},
     limits::Standing,
+    together::{Asked, Together},
 };
 
 /// Who calls, and the store as they see it.
@@ -59,9 +60,15 @@ impl FromRequestParts<App> for Caller {
 /// For how long a look at whether there are keys at all is believed.
 const KEYLESS_LOOK: Duration = Duration::from_secs(1);
 
-/// Who calls without a key: nobody, once there are keys.
+/// Keys whose rows are read at once at most.
+const KEYS_AT_ONCE: usize = 256;
+
+/// The keys that callers give, and who calls without one: nobody, once there are keys.
 #[derive(Default)]
 pub(crate) struct Keys {
+    /// Read for every request, so that a key that was revoked opens nothing from then on, whoever revoked it; and
+    /// together, so that those of many requests cost little more than that of one.
+    given: Arc<Together<(Store, String), Authentication>>,
     /// When it was last seen that there are none.
     keyless_at: Mutex<Option<Instant>>,
 }
@@ -95,7 +102,7 @@ pub(crate) async fn identify(app: &App, headers: &HeaderMap) -> Result<Caller> {
     let Some(key) = key_of(headers)? else {
         return keyless(app, headers).await;
     };
-    match store.authenticate(key).await? {
+    match authenticate(app, store, key).await? {
         Authentication::Valid(tenant, key) => {
             app.used.note(tenant, key.id);
             Ok(Caller { tenant: store.tenant(tenant), key: Some(Arc::new(key)) })
@@ -106,6 +113,25 @@ pub(crate) async fn identify(app: &App, headers: &HeaderMap) -> Result<Caller> {
         }
         Authentication::Revoked(key) => Err(refuse("key_revoked", format!("the key {:?} was revoked", key.name))),
         Authentication::Unknown => Err(refuse("key_unknown", "this key is not valid".to_owned())),
+    }
+}
+
+/// Whose key that is, read with those of all who call at the same time.
+async fn authenticate(app: &App, store: &Store, key: &str) -> Result<Authentication> {
+    match app.keys.given.ask((store.clone(), key.to_owned()), KEYS_AT_ONCE, read_keys).await {
+        Some(authentication) => Ok(authentication),
+        // The common read failed; one's own tells why.
+        None => Ok(store.authenticate(key).await?),
+    }
+}
+
+async fn read_keys(asked: Vec<Asked<(Store, String), Authentication>>) {
+    let Some(((store, _), _)) = asked.first() else { return };
+    let keys: Vec<&str> = asked.iter().map(|((_, key), _)| key.as_str()).collect();
+    let Ok(authentications) = store.authenticate_many(&keys).await else { return };
+    for ((_, answer), authentication) in asked.into_iter().zip(authentications) {
+        // Whoever went away needs none.
+        let _ = answer.send(authentication);
     }
 }
 

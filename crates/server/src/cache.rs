@@ -16,14 +16,13 @@ use axum::{
 };
 use bytes::Bytes;
 use moka::sync::Cache;
-use parking_lot::Mutex;
 use serde::Serialize;
-use tokio::sync::oneshot;
 
 use crate::{
     body,
     error::{ApiError, Result},
     resource::{Resource, etag, with_tag},
+    together::{Asked, Together},
 };
 
 /// Bytes that are kept.
@@ -46,10 +45,13 @@ pub(crate) enum View {
 
 type Key = (TenantId, SessionId, View);
 
+/// Whose stamp is asked for.
+type Of = (TenantStore, SessionId);
+
 /// The answers that are kept.
 pub(crate) struct Sessions {
     kept: Cache<Key, Arc<Kept>>,
-    stamps: Arc<Stamps>,
+    stamps: Arc<Together<Of, Option<SessionStamp>>>,
 }
 
 /// An answer, and the stamp of its session when it was made.
@@ -105,7 +107,7 @@ impl Sessions {
         Work: Future<Output = Result<Sent>>,
     {
         let key = (tenant.id(), id, view);
-        let Some(stamp) = self.stamps.of(tenant, id).await? else {
+        let Some(stamp) = self.stamp(tenant, id).await? else {
             self.kept.invalidate(&key);
             return Err(ApiError::not_found("session", id));
         };
@@ -118,81 +120,32 @@ impl Sessions {
         Ok(sent)
     }
 
+    async fn stamp(&self, tenant: &TenantStore, id: SessionId) -> Result<Option<SessionStamp>> {
+        match self.stamps.ask((tenant.clone(), id), STAMPS_AT_ONCE, read_stamps).await {
+            Some(stamp) => Ok(stamp),
+            // The common read failed; one's own tells why.
+            None => Ok(tenant.sessions().stamps(&[id]).await?.into_iter().next().flatten()),
+        }
+    }
+
     /// How many answers are kept, and their bytes.
     pub(crate) fn size(&self) -> (u64, u64) {
         (self.kept.entry_count(), self.kept.weighted_size())
     }
 }
 
-/// Who waits for the stamp of a session.
-type Asked = (TenantStore, SessionId, oneshot::Sender<Option<SessionStamp>>);
-
-/// Reads stamps for all who ask at the same time.
-#[derive(Default)]
-struct Stamps(Mutex<Waiting>);
-
-#[derive(Default)]
-struct Waiting {
-    asked: Vec<Asked>,
-    /// A task reads what was asked for.
-    reading: bool,
-}
-
-impl Stamps {
-    async fn of(self: &Arc<Self>, tenant: &TenantStore, id: SessionId) -> Result<Option<SessionStamp>> {
-        let (answer, answered) = oneshot::channel();
-        let start = {
-            let mut waiting = self.0.lock();
-            waiting.asked.push((tenant.clone(), id, answer));
-            !std::mem::replace(&mut waiting.reading, true)
-        };
-        if start {
-            tokio::spawn(Arc::clone(self).read());
+/// Reads the stamps of sessions of any tenants; a session that is not there has none.
+async fn read_stamps(mut asked: Vec<Asked<Of, Option<SessionStamp>>>) {
+    asked.sort_by_key(|((tenant, _), _)| tenant.id());
+    while let Some(((tenant, _), _)) = asked.last() {
+        let tenant = tenant.clone();
+        let first = asked.partition_point(|((of, _), _)| of.id() < tenant.id());
+        let of_tenant = asked.split_off(first);
+        let ids: Vec<SessionId> = of_tenant.iter().map(|((_, id), _)| *id).collect();
+        let Ok(stamps) = tenant.sessions().stamps(&ids).await else { continue };
+        for ((_, answer), stamp) in of_tenant.into_iter().zip(stamps) {
+            // Whoever went away needs none.
+            let _ = answer.send(stamp);
         }
-        match answered.await {
-            Ok(stamp) => Ok(stamp),
-            // The common read failed; one's own tells why.
-            Err(_) => Ok(tenant.sessions().stamps(&[id]).await?.into_iter().next().flatten()),
-        }
-    }
-
-    /// Reads until nobody waits.
-    async fn read(self: Arc<Self>) {
-        let reading = Reading(&self);
-        loop {
-            // Those who are ready to ask as well come along.
-            tokio::task::yield_now().await;
-            let mut asked = {
-                let mut waiting = self.0.lock();
-                if waiting.asked.is_empty() {
-                    waiting.reading = false;
-                    std::mem::forget(reading);
-                    return;
-                }
-                let first = waiting.asked.len().min(STAMPS_AT_ONCE);
-                waiting.asked.drain(..first).collect::<Vec<_>>()
-            };
-            asked.sort_by_key(|(tenant, ..)| tenant.id());
-            while let Some((tenant, ..)) = asked.last() {
-                let tenant = tenant.clone();
-                let first = asked.partition_point(|(of, ..)| of.id() < tenant.id());
-                let of_tenant = asked.split_off(first);
-                let ids: Vec<SessionId> = of_tenant.iter().map(|(_, id, _)| *id).collect();
-                let Ok(stamps) = tenant.sessions().stamps(&ids).await else { continue };
-                for ((_, _, answer), stamp) in of_tenant.into_iter().zip(stamps) {
-                    // Whoever went away needs none.
-                    let _ = answer.send(stamp);
-                }
-            }
-        }
-    }
-}
-
-/// Lets those who wait go, to read for themselves, should the reader come to an unexpected end.
-struct Reading<'a>(&'a Stamps);
-
-impl Drop for Reading<'_> {
-    fn drop(&mut self) {
-        *self.0.0.lock() = Waiting::default();
     }
 }

@@ -57,6 +57,7 @@ mod streaming;
 mod team_members;
 mod teams;
 mod tenants;
+mod together;
 mod users;
 
 pub use app::Options;

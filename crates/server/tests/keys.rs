@@ -3,13 +3,17 @@
 #[macro_use]
 mod support;
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use agentkeep::{
     Config, Store,
     core::{Error, NewApiKey, Scope},
 };
 use agentkeep_server::{Options, Server};
+use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::json;
 use support::{Place, another_tenant, answer, key_of, serve, serve_with};
@@ -17,6 +21,7 @@ use support::{Place, another_tenant, answer, key_of, serve, serve_with};
 on_each_engine! {
     a_key_opens_its_tenant_and_no_other,
     a_key_that_is_not_valid_is_refused_with_the_reason,
+    a_key_opens_nothing_from_its_revocation_on_however_many_call,
     a_missing_scope_is_named,
     a_key_that_calls_too_often_is_told_when_to_come_back,
 }
@@ -76,6 +81,38 @@ async fn a_key_that_is_not_valid_is_refused_with_the_reason(place: &Place) {
     let post = service.client.post(service.url("users")).bearer_auth(&issued.key).json(&json!({"name": "x"}));
     assert_eq!(code(post).await, "key_revoked");
     assert_eq!(service.get("users?total=true").await.json(200)["total"], 0);
+    service.stop().await;
+}
+
+/// Keys are read for many calls at once; who calls behind the revocation is refused all the same.
+async fn a_key_opens_nothing_from_its_revocation_on_however_many_call(place: &Place) {
+    let service = serve(place).await;
+    for _ in 0..5 {
+        let issued = service.tenant.api_keys().create(NewApiKey::new("brief", [Scope::Admin])).await.expect("a key");
+        let is_revoked = AtomicBool::new(false);
+        let call = async || {
+            let mut opened = 0;
+            loop {
+                let behind = is_revoked.load(Ordering::SeqCst);
+                let status = answer(service.client.get(service.url("users")).bearer_auth(&issued.key)).await.status;
+                match status.as_u16() {
+                    200 => assert!(!behind, "a revoked key opens"),
+                    status => assert_eq!(status, 401),
+                }
+                opened += usize::from(status == 200);
+                if behind {
+                    return opened;
+                }
+            }
+        };
+        let revoke = async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            service.tenant.api_keys().revoke(issued.api_key.id).await.expect("revoked");
+            is_revoked.store(true, Ordering::SeqCst);
+        };
+        let (opened, ()) = tokio::join!(join_all((0..32).map(|_| call())), revoke);
+        assert!(opened.iter().sum::<usize>() > 0);
+    }
     service.stop().await;
 }
 

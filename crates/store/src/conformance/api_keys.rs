@@ -169,6 +169,26 @@ pub async fn an_expired_or_revoked_key_opens_nothing_and_says_why(home: &Home) {
     assert_eq!(authenticated(&home.store, &forged(&key)).await, Authentication::Unknown);
 }
 
+/// Keys of several tenants, good and bad, and the same one twice: each is answered as if it was asked alone.
+pub async fn many_keys_at_once_are_answered_as_each_by_itself(home: &Home) {
+    let mine = issued(&home.tenant).await;
+    let theirs = issued(&home.other).await;
+    let (over, gone) = (issued(&home.tenant).await, issued(&home.tenant).await);
+    end(home, over.api_key.id).await;
+    home.tenant.api_keys().revoke(gone.api_key.id).await.expect("revoked");
+    let wrong = forged(&mine.key);
+    let keys = [&mine.key, &wrong, &theirs.key, &over.key, "nonsense", &mine.key, &gone.key, &theirs.key];
+    let together = home.store.authenticate_many(&keys).await.expect("answers");
+    let mut alone = Vec::new();
+    for key in keys {
+        alone.push(authenticated(&home.store, key).await);
+    }
+    assert_eq!(together, alone);
+    let valid = |answer: &Authentication| matches!(answer, Authentication::Valid(..));
+    assert_eq!(together.iter().map(valid).collect::<Vec<_>>(), [true, false, true, false, false, true, false, true]);
+    assert_eq!(home.store.authenticate_many(&[]).await.expect("none"), []);
+}
+
 /// Of many who revoke a key one does.
 pub async fn racing_revocations_of_one_key_leave_one_time(home: &Home) {
     let IssuedApiKey { api_key, key } = issued(&home.tenant).await;

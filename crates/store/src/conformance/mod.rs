@@ -335,6 +335,7 @@ macro_rules! for_each_case {
                 a_key_opens_its_tenant_and_a_wrong_one_nothing,
                 a_prefix_that_two_tenants_have_opens_to_each_its_own,
                 an_expired_or_revoked_key_opens_nothing_and_says_why,
+                many_keys_at_once_are_answered_as_each_by_itself,
                 racing_revocations_of_one_key_leave_one_time,
                 the_use_of_a_key_is_noted_and_is_no_change,
                 racing_uses_of_the_same_keys_all_end,

@@ -1,9 +1,12 @@
 //! API keys. Only the prefix and the SHA-256 of a key are kept; its text is shown once, when it is created.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use agentkeep_core::{
     ApiKey, ApiKeyId, ApiKeyPatch, Authentication, Direction, Error, IssuedApiKey, JsonArray, ListRequest, NewApiKey,
     Page, ParsedApiKey, Result, TenantId, Timestamp,
 };
+use futures_util::future::try_join_all;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq as _;
 
@@ -174,7 +177,7 @@ impl ApiKeys<'_> {
     /// What the database reports; nothing is noted then.
     pub async fn touch(&self, ids: &[ApiKeyId], at: Timestamp) -> Result<()> {
         // Always in the same order: two that do this at once would else wait for each other.
-        let ids: std::collections::BTreeSet<ApiKeyId> = ids.iter().copied().collect();
+        let ids: BTreeSet<ApiKeyId> = ids.iter().copied().collect();
         let rows: Vec<Vec<Value>> = ids.into_iter().map(|id| params![self.0.tenant, id, at].into()).collect();
         if !rows.is_empty() {
             self.0.executor.execute_batch(&TOUCH, rows).await?;
@@ -199,27 +202,40 @@ impl Store {
     /// # Errors
     /// What the database reports. A key that is a wrong one is no error: [`Authentication::Unknown`].
     pub async fn authenticate(&self, key: &str) -> Result<Authentication> {
-        let given = hash_of(key);
-        let parsed = ParsedApiKey::parse(key);
-        let found: Option<(TenantId, WithHash)> = match parsed {
-            Some(ParsedApiKey { tenant, prefix }) => {
-                let params = params![tenant, prefix];
-                let found = self.default_tenant().executor.fetch_optional(&GET_WITH_HASH, &params).await?;
-                found.map(|found| (tenant, found))
-            }
-            None => None,
-        };
-        // Where there is no key the same is done with the hash of none.
-        const NONE: [u8; 32] = [0; 32];
-        let kept = found.as_ref().map_or(&NONE[..], |(_, found)| &found.hash);
-        let same = bool::from(given.ct_eq(kept));
-        let Some((tenant, WithHash { key, .. })) = found.filter(|_| same) else { return Ok(Authentication::Unknown) };
+        let authentications = self.authenticate_many(&[key]).await?;
+        Ok(authentications.into_iter().next().unwrap_or(Authentication::Unknown))
+    }
+
+    /// As [`Store::authenticate`], for many keys at once, in their order: what is kept of a key is read once, however
+    /// often it is given.
+    ///
+    /// # Errors
+    /// What the database reports.
+    pub async fn authenticate_many(&self, keys: &[&str]) -> Result<Vec<Authentication>> {
+        let parsed: Vec<Option<ParsedApiKey>> = keys.iter().map(|key| ParsedApiKey::parse(key)).collect();
+        let places = || parsed.iter().map(|key| key.as_ref().map(|key| (key.tenant, key.prefix.as_str())));
+        let wanted: BTreeSet<(TenantId, &str)> = places().flatten().collect();
+        let executor = &self.default_tenant().executor;
+        let reads = wanted.into_iter().map(async |(tenant, prefix)| {
+            let found: Option<WithHash> = executor.fetch_optional(&GET_WITH_HASH, &params![tenant, prefix]).await?;
+            Ok(((tenant, prefix), found))
+        });
+        let found: BTreeMap<_, _> = try_join_all(reads).await?.into_iter().collect();
         let now = self.default_tenant().now();
-        Ok(match &key {
-            ApiKey { revoked_at: Some(_), .. } => Authentication::Revoked(key),
-            ApiKey { expires_at: Some(end), .. } if *end <= now => Authentication::Expired(key),
-            _ => Authentication::Valid(tenant, key),
-        })
+        let authentications = keys.iter().zip(places()).map(|(key, place)| {
+            let found = place.and_then(|place| Some((place.0, found.get(&place)?.as_ref()?)));
+            // Where there is no key the same is done with the hash of none.
+            const NONE: [u8; 32] = [0; 32];
+            let kept = found.map_or(&NONE[..], |(_, row)| &row.hash);
+            let same = bool::from(hash_of(key).ct_eq(kept));
+            match found.filter(|_| same).map(|(tenant, row)| (tenant, row.key.clone())) {
+                None => Authentication::Unknown,
+                Some((_, key @ ApiKey { revoked_at: Some(_), .. })) => Authentication::Revoked(key),
+                Some((_, key @ ApiKey { expires_at: Some(end), .. })) if end <= now => Authentication::Expired(key),
+                Some((tenant, key)) => Authentication::Valid(tenant, key),
+            }
+        });
+        Ok(authentications.collect())
     }
 
     /// Whether any tenant has a key that opens something. Asks one tenant after another until one has.

@@ -21,11 +21,19 @@ const HEADERS: usize = 32;
 /// What a buffer has room for before it grows.
 const BUFFER: usize = 16 << 10;
 
+/// A server, and the key with which it is called.
+#[derive(Clone)]
+pub struct Target {
+    pub address: SocketAddr,
+    pub key: Option<String>,
+}
+
 /// A connection that is kept: one request after another. A client with more to it took a sixth of what the server and
 /// its database did.
 pub struct Connection {
     stream: TcpStream,
-    host: String,
+    /// Headers of every request.
+    headers: String,
     request: Vec<u8>,
     answer: Vec<u8>,
 }
@@ -54,11 +62,15 @@ struct Head {
 }
 
 impl Connection {
-    pub async fn open(address: SocketAddr) -> Result<Self> {
-        let stream = TcpStream::connect(address).await.context("the server does not listen")?;
+    pub async fn open(target: &Target) -> Result<Self> {
+        let stream = TcpStream::connect(target.address).await.context("the server does not listen")?;
         stream.set_nodelay(true)?;
         let (request, answer) = (Vec::with_capacity(BUFFER), Vec::with_capacity(BUFFER));
-        Ok(Self { stream, host: address.to_string(), request, answer })
+        let mut headers = format!("host: {}\r\n", target.address);
+        if let Some(key) = &target.key {
+            headers += &format!("authorization: Bearer {key}\r\n");
+        }
+        Ok(Self { stream, headers, request, answer })
     }
 
     /// Sends a request and reads the whole answer; fails unless it is one of success and tells its length.
@@ -90,7 +102,7 @@ impl Connection {
             None => ("GET", ""),
         };
         self.request.clear();
-        write!(self.request, "{method} {} HTTP/1.1\r\nhost: {}\r\n", request.path, self.host)?;
+        write!(self.request, "{method} {} HTTP/1.1\r\n{}", request.path, self.headers)?;
         if !body.is_empty() {
             write!(self.request, "content-type: application/json\r\ncontent-length: {}\r\n", body.len())?;
         }
@@ -124,7 +136,7 @@ impl Connection {
 
 /// Runs `clients` callers for a while; with a pace they start so many requests a second together.
 pub async fn run(
-    address: SocketAddr,
+    target: &Target,
     clients: usize,
     asking: Asking,
     lasting: Duration,
@@ -132,7 +144,7 @@ pub async fn run(
 ) -> Result<Round> {
     let mut connections = Vec::with_capacity(clients);
     for _ in 0..clients {
-        connections.push(Connection::open(address).await?);
+        connections.push(Connection::open(target).await?);
     }
     let started = Instant::now();
     let mut callers = JoinSet::new();

@@ -12,14 +12,14 @@ use std::{
 
 use agentkeep::{
     Config, Store,
-    core::{JsonObject, NewSession, NewTenant, TenantId},
+    core::{JsonObject, NewApiKey, NewSession, NewTenant, Scope, TenantId},
 };
 use anyhow::Result;
 use serde_json::json;
 use tokio::runtime::Runtime;
 
 use self::{
-    client::{Asking, Connection, Request},
+    client::{Asking, Connection, Request, Target},
     server::Served,
 };
 use super::{
@@ -77,7 +77,8 @@ impl Run<'_> {
         self.runtime.block_on(store.close());
         self.reads("sqlite", &url)?;
         self.memory("sqlite", &url)?;
-        self.starts(&url)
+        self.starts(&url)?;
+        self.with_key("sqlite", &url)
     }
 
     fn postgres(&self) -> Result<()> {
@@ -88,7 +89,7 @@ impl Run<'_> {
         self.reads("postgres", &url)?;
         if self.cases.wants("postgres", "append-64") {
             let served = Served::agentkeep(&self.program, &url)?;
-            let mut ours = || self.ask(served.address, append, None);
+            let mut ours = || self.ask(&served.target, append, None);
             let mut library = || self.runtime.block_on(load::run(&store, Operation::Append, CLIENTS));
             self.measure(
                 "append-64",
@@ -99,7 +100,8 @@ impl Run<'_> {
         }
         self.runtime.block_on(store.close());
         self.memory("postgres", &url)?;
-        self.beside_agno(&url)
+        self.beside_agno(&url)?;
+        self.with_key("postgres", &url)
     }
 
     /// Sessions that are read again and again, as fast as can be and at half of that.
@@ -110,14 +112,35 @@ impl Run<'_> {
         let served = Served::agentkeep(&self.program, url)?;
         let mut fastest: f64 = 0.0;
         let mut ours = || {
-            let round = self.ask(served.address, get, None)?;
+            let round = self.ask(&served.target, get, None)?;
             fastest = fastest.max(round.operations as f64 / round.took.as_secs_f64());
             Ok(round)
         };
         self.measure("get-cached", engine, Measure::Rate, &mut [("agentkeep", &mut ours)]);
         let half = if fastest > 0.0 { fastest / 2.0 } else { 5_000.0 };
-        let mut ours = || self.ask(served.address, get, Some(half));
+        let mut ours = || self.ask(&served.target, get, Some(half));
         self.measure("get-half-load", engine, Measure::Latency, &mut [("agentkeep", &mut ours)]);
+        Ok(())
+    }
+
+    /// The same by callers with a key, whose row is read for each of them. The last that is measured: where there is a
+    /// key, nobody is served without one.
+    fn with_key(&self, engine: &'static str, url: &str) -> Result<()> {
+        let cases = [("get-with-key", get as Asking), ("append-with-key", append)];
+        if !cases.iter().any(|(case, _)| self.cases.wants(engine, case)) {
+            return Ok(());
+        }
+        let issued = self.runtime.block_on(async {
+            let store = Store::open_with(Config::new(url)).await?;
+            let issued = store.default_tenant().api_keys().create(NewApiKey::new("bench", [Scope::Admin])).await;
+            store.close().await;
+            issued
+        })?;
+        let served = Served::agentkeep(&self.program, url)?.with_key(issued.key);
+        for (case, asking) in cases {
+            let mut ours = || self.ask(&served.target, asking, None);
+            self.measure(case, engine, Measure::Rate, &mut [("agentkeep", &mut ours)]);
+        }
         Ok(())
     }
 
@@ -142,7 +165,7 @@ impl Run<'_> {
             let mut streams = Vec::new();
             for number in 0..IDLE_STREAMS {
                 let session = load::session_id(number as u64 % load::SESSIONS + 1);
-                let connection = Connection::open(served.address).await?;
+                let connection = Connection::open(&served.target).await?;
                 streams.push(connection.listen(&format!("/api/v1/sessions/{session}/events")).await?);
             }
             tokio::time::sleep(Duration::from_secs(3)).await;
@@ -210,9 +233,9 @@ impl Run<'_> {
         for (case, our_asking, their_asking) in
             [("get-session", conversation as Asking, agno_session as Asking), ("list-sessions", list, agno_list)]
         {
-            let mut our_round = || self.ask(ours.address, our_asking, None);
+            let mut our_round = || self.ask(&ours.target, our_asking, None);
             let mut their_round = || match &agno {
-                Ok(served) => self.ask(served.address, their_asking, None),
+                Ok(served) => self.ask(&served.target, their_asking, None),
                 Err(reason) => anyhow::bail!("{reason}"),
             };
             self.measure(
@@ -242,8 +265,8 @@ impl Run<'_> {
         Served::other(&mut command("serve"), address, "/sessions?type=agent&limit=1")
     }
 
-    fn ask(&self, address: SocketAddr, asking: Asking, pace: Option<f64>) -> Result<Round> {
-        self.runtime.block_on(client::run(address, CLIENTS, asking, ROUND, pace))
+    fn ask(&self, target: &Target, asking: Asking, pace: Option<f64>) -> Result<Round> {
+        self.runtime.block_on(client::run(target, CLIENTS, asking, ROUND, pace))
     }
 
     /// Measures systems in turn; who begins alternates.

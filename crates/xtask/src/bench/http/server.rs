@@ -12,7 +12,7 @@ use std::{
 use agentkeep::core::TenantId;
 use anyhow::{Context, Result, ensure};
 
-use super::client::{Connection, Request};
+use super::client::{Connection, Request, Target};
 use crate::workspace;
 
 /// How long a server may take until it answers.
@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A running server; dropping it ends it.
 pub struct Served {
     child: Child,
-    pub address: SocketAddr,
+    pub target: Target,
 }
 
 /// The release program `agentkeep`; `AGENTKEEP_BIN` names another one.
@@ -53,15 +53,21 @@ impl Served {
         let told: serde_json::Value = serde_json::from_str(&line).with_context(|| format!("it said {line:?}"))?;
         let api = told["api"].as_str().context("an address")?;
         let address = api.trim_start_matches("http://").split('/').next().unwrap_or_default().parse()?;
-        let served = Self { child, address };
+        let served = Self { child, target: Target { address, key: None } };
         served.wait_for("/readyz")?;
         Ok(served)
+    }
+
+    /// Calls it with a key from here on.
+    pub fn with_key(mut self, key: String) -> Self {
+        self.target.key = Some(key);
+        self
     }
 
     /// Starts a program that listens at that address, and waits until it answers there.
     pub fn other(command: &mut Command, address: SocketAddr, path: &str) -> Result<Self> {
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        let served = Self { child, address };
+        let served = Self { child, target: Target { address, key: None } };
         served.wait_for(path)?;
         Ok(served)
     }
@@ -71,7 +77,7 @@ impl Served {
         let started = Instant::now();
         loop {
             let asked =
-                runtime.block_on(async { Connection::open(self.address).await?.ask(&Request::get(path)).await });
+                runtime.block_on(async { Connection::open(&self.target).await?.ask(&Request::get(path)).await });
             match asked {
                 Ok(_) => return Ok(()),
                 Err(error) if started.elapsed() > PATIENCE => {
