@@ -89,19 +89,24 @@ impl<Q, A> Drop for Reading<'_, Q, A> {
 #[cfg(test)]
 mod tests {
     use std::{
+        pin::pin,
         sync::atomic::{AtomicUsize, Ordering},
         time::Duration,
     };
 
-    use futures_util::future::join_all;
+    use futures_util::{future::join_all, poll};
+    use tokio::sync::Notify;
 
     use super::*;
 
     static TRUTH: AtomicUsize = AtomicUsize::new(0);
+    static HAS_READ: Notify = Notify::const_new();
+    static TELLS: Notify = Notify::const_new();
 
     async fn look(asked: Vec<Asked<(), usize>>) {
         let seen = TRUTH.load(Ordering::Relaxed);
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        HAS_READ.notify_one();
+        TELLS.notified().await;
         for ((), answer) in asked {
             let _ = answer.send(seen);
         }
@@ -110,15 +115,17 @@ mod tests {
     #[tokio::test]
     async fn nobody_is_told_what_was_read_before_he_asked() {
         let together = Arc::new(Together::default());
-        let first = tokio::spawn({
-            let together = Arc::clone(&together);
-            async move { together.ask((), 50, look).await }
-        });
-        // Its read is under way.
-        tokio::time::sleep(Duration::from_millis(2)).await;
+        let mut first = pin!(together.ask((), 50, look));
+        assert!(poll!(first.as_mut()).is_pending());
+        HAS_READ.notified().await;
         TRUTH.store(1, Ordering::Relaxed);
-        assert_eq!(together.ask((), 50, look).await, Some(1));
-        assert_eq!(first.await.expect("an end"), Some(0));
+        let mut second = pin!(together.ask((), 50, look));
+        assert!(poll!(second.as_mut()).is_pending());
+        TELLS.notify_one();
+        assert_eq!(first.await, Some(0));
+        HAS_READ.notified().await;
+        TELLS.notify_one();
+        assert_eq!(second.await, Some(1));
     }
 
     static READS: AtomicUsize = AtomicUsize::new(0);
