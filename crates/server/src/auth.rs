@@ -20,7 +20,7 @@ use crate::{
     app::App,
     error::{ApiError, Result},
     limits::Standing,
-    together::{Asked, Together},
+    together::{self, Asked, Together},
 };
 
 /// Who calls, and the store as they see it.
@@ -68,7 +68,7 @@ const KEYS_AT_ONCE: usize = 256;
 pub(crate) struct Keys {
     /// Read for every request, so that a key that was revoked opens nothing from then on, whoever revoked it; and
     /// together, so that those of many requests cost little more than that of one.
-    given: Arc<Together<(Store, String), Authentication>>,
+    given: Arc<Together<(Store, String), Result<Authentication>>>,
     /// When it was last seen that there are none.
     keyless_at: Mutex<Option<Instant>>,
 }
@@ -119,20 +119,16 @@ pub(crate) async fn identify(app: &App, headers: &HeaderMap) -> Result<Caller> {
 /// Whose key that is, read with those of all who call at the same time.
 async fn authenticate(app: &App, store: &Store, key: &str) -> Result<Authentication> {
     match app.keys.given.ask((store.clone(), key.to_owned()), KEYS_AT_ONCE, read_keys).await {
-        Some(authentication) => Ok(authentication),
-        // The common read failed; one's own tells why.
+        Some(authenticated) => authenticated,
         None => Ok(store.authenticate(key).await?),
     }
 }
 
-async fn read_keys(asked: Vec<Asked<(Store, String), Authentication>>) {
+async fn read_keys(asked: Vec<Asked<(Store, String), Result<Authentication>>>) {
     let Some(((store, _), _)) = asked.first() else { return };
     let keys: Vec<&str> = asked.iter().map(|((_, key), _)| key.as_str()).collect();
-    let Ok(authentications) = store.authenticate_many(&keys).await else { return };
-    for ((_, answer), authentication) in asked.into_iter().zip(authentications) {
-        // Whoever went away needs none.
-        let _ = answer.send(authentication);
-    }
+    let read = store.authenticate_many(&keys).await;
+    together::answer(asked, read);
 }
 
 /// A caller without a key: the tenant of the server, if it has no keys.

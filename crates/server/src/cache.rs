@@ -22,7 +22,7 @@ use crate::{
     body,
     error::{ApiError, Result},
     resource::{Resource, etag, with_tag},
-    together::{Asked, Together},
+    together::{self, Asked, Together},
 };
 
 /// Bytes that are kept.
@@ -51,7 +51,7 @@ type Of = (TenantStore, SessionId);
 /// The answers that are kept.
 pub(crate) struct Sessions {
     kept: Cache<Key, Arc<Kept>>,
-    stamps: Arc<Together<Of, Option<SessionStamp>>>,
+    stamps: Arc<Together<Of, Result<Option<SessionStamp>>>>,
 }
 
 /// An answer, and the stamp of its session when it was made.
@@ -122,8 +122,7 @@ impl Sessions {
 
     async fn stamp(&self, tenant: &TenantStore, id: SessionId) -> Result<Option<SessionStamp>> {
         match self.stamps.ask((tenant.clone(), id), STAMPS_AT_ONCE, read_stamps).await {
-            Some(stamp) => Ok(stamp),
-            // The common read failed; one's own tells why.
+            Some(read) => read,
             None => Ok(tenant.sessions().stamps(&[id]).await?.into_iter().next().flatten()),
         }
     }
@@ -135,17 +134,14 @@ impl Sessions {
 }
 
 /// Reads the stamps of sessions of any tenants; a session that is not there has none.
-async fn read_stamps(mut asked: Vec<Asked<Of, Option<SessionStamp>>>) {
+async fn read_stamps(mut asked: Vec<Asked<Of, Result<Option<SessionStamp>>>>) {
     asked.sort_by_key(|((tenant, _), _)| tenant.id());
     while let Some(((tenant, _), _)) = asked.last() {
         let tenant = tenant.clone();
         let first = asked.partition_point(|((of, _), _)| of.id() < tenant.id());
         let of_tenant = asked.split_off(first);
         let ids: Vec<SessionId> = of_tenant.iter().map(|((_, id), _)| *id).collect();
-        let Ok(stamps) = tenant.sessions().stamps(&ids).await else { continue };
-        for ((_, answer), stamp) in of_tenant.into_iter().zip(stamps) {
-            // Whoever went away needs none.
-            let _ = answer.send(stamp);
-        }
+        let read = tenant.sessions().stamps(&ids).await;
+        together::answer(of_tenant, read);
     }
 }

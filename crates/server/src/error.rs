@@ -54,7 +54,7 @@ pub(crate) struct FieldProblem {
 }
 
 /// An error on its way to the caller.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct ApiError {
     status: StatusCode,
     code: &'static str,

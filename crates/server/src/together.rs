@@ -5,8 +5,11 @@
 
 use std::sync::Arc;
 
+use agentkeep_core as core;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
+
+use crate::error::{ApiError, Result};
 
 /// A question, and where its answer is waited for. Dropped without one, whoever asked reads for himself.
 pub(crate) type Asked<Q, A> = (Q, oneshot::Sender<A>);
@@ -77,6 +80,19 @@ impl<Q: Send + 'static, A: Send + 'static> Together<Q, A> {
     }
 }
 
+/// Tells each his part of what was read, or all of them why nothing was: when the database is away, each would else wait
+/// for that once more.
+pub(crate) fn answer<Q, A>(asked: Vec<Asked<Q, Result<A>>>, read: core::Result<Vec<A>>) {
+    // Whoever went away needs none.
+    match read {
+        Ok(answers) => asked.into_iter().zip(answers).for_each(|((_, place), answer)| drop(place.send(Ok(answer)))),
+        Err(error) => {
+            let error = ApiError::from(error);
+            asked.into_iter().for_each(|(_, place)| drop(place.send(Err(error.clone()))));
+        }
+    }
+}
+
 /// Lets those who wait go, to read for themselves, should the reader come to an unexpected end.
 struct Reading<'a, Q, A>(&'a Together<Q, A>);
 
@@ -140,6 +156,18 @@ mod tests {
             if number % 13 != 0 {
                 let _ = answer.send(2 * number);
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn everybody_is_told_why_nothing_was_read() {
+        async fn fail(asked: Vec<Asked<usize, Result<()>>>) {
+            answer(asked, Err(core::Error::Config("no disk".into())));
+        }
+        let together = Arc::new(Together::default());
+        for told in join_all((0..20).map(|number| together.ask(number, 50, fail))).await {
+            let told = format!("{:?}", told.expect("an answer").expect_err("a reason"));
+            assert!(told.contains("no disk"), "{told}");
         }
     }
 
