@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use agentkeep_core as core;
+use agentkeep_core::{self as core, Error};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -80,16 +80,17 @@ impl<Q: Send + 'static, A: Send + 'static> Together<Q, A> {
     }
 }
 
-/// Tells each his part of what was read, or all of them why nothing was: when the database is away, each would else wait
-/// for that once more.
+/// Tells each his part of what was read. When the database is away, all of them are told: each would else wait for it once
+/// more. Anything else may be wrong with the question of one alone, so that each reads for himself.
 pub(crate) fn answer<Q, A>(asked: Vec<Asked<Q, Result<A>>>, read: core::Result<Vec<A>>) {
     // Whoever went away needs none.
     match read {
         Ok(answers) => asked.into_iter().zip(answers).for_each(|((_, place), answer)| drop(place.send(Ok(answer)))),
-        Err(error) => {
+        Err(error @ (Error::Unavailable { .. } | Error::Timeout { .. })) => {
             let error = ApiError::from(error);
             asked.into_iter().for_each(|(_, place)| drop(place.send(Err(error.clone()))));
         }
+        Err(_) => {}
     }
 }
 
@@ -160,15 +161,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn everybody_is_told_why_nothing_was_read() {
-        async fn fail(asked: Vec<Asked<usize, Result<()>>>) {
-            answer(asked, Err(core::Error::Config("no disk".into())));
+    async fn that_the_database_is_away_is_told_to_all_and_other_faults_are_for_each_to_find() {
+        async fn fail(asked: Vec<Asked<bool, Result<()>>>) {
+            let away = asked.iter().all(|(away, _)| *away);
+            let away = away.then(|| Error::Unavailable { target: "here".into(), reason: "no disk".into() });
+            answer(asked, Err(away.unwrap_or_else(|| Error::database("a row cannot be read"))));
         }
         let together = Arc::new(Together::default());
-        for told in join_all((0..20).map(|number| together.ask(number, 50, fail))).await {
+        for told in join_all((0..20).map(|_| together.ask(true, 50, fail))).await {
             let told = format!("{:?}", told.expect("an answer").expect_err("a reason"));
             assert!(told.contains("no disk"), "{told}");
         }
+        let told = join_all((0..20).map(|_| together.ask(false, 50, fail))).await;
+        assert!(told.iter().all(Option::is_none));
     }
 
     #[tokio::test(flavor = "multi_thread")]
