@@ -15,6 +15,10 @@ text_enum! {
         MessageCompleted = "message.completed",
         /// A streamed message broke off; its data is the message, with the error in its metadata.
         MessageIncomplete = "message.incomplete",
+        /// A message was changed; its data is the message as it is then.
+        MessageUpdated = "message.updated",
+        /// A message was deleted.
+        MessageDeleted = "message.deleted",
         /// An agent began to answer; its data is the run.
         RunStarted = "run.started",
         /// An agent has answered.

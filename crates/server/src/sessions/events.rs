@@ -30,7 +30,8 @@ pub(super) struct EventsParams {
 /// Watch a session.
 ///
 /// Server-sent events. `message.created` tells a message that was appended whole; `message.started`, `message.delta`,
-/// `message.completed` and `message.incomplete` one that is streamed in; `run.started`, `run.resumed`, `run.completed`,
+/// `message.completed` and `message.incomplete` one that is streamed in; `message.updated` and `message.deleted` what
+/// becomes of messages later, under the seq that they have; `run.started`, `run.resumed`, `run.completed`,
 /// `run.failed` and `tool_calls.requested` what agents do. A stream begins behind the event that `Last-Event-ID` or
 /// `after` names, else with what happens from now on; whoever goes on from the last id that they saw, here or at
 /// another server, is told everything once.

@@ -12,8 +12,9 @@ CREATE TABLE session_events (
     message_id uuid,
     run_id uuid,
     type text COLLATE "C" NOT NULL
-        CHECK (type IN ('message.started', 'message.delta', 'message.completed', 'message.incomplete', 'run.started',
-            'run.completed', 'run.failed', 'run.resumed', 'tool_calls.requested')),
+        CHECK (type IN ('message.started', 'message.delta', 'message.completed', 'message.incomplete',
+            'message.updated', 'message.deleted', 'run.started', 'run.completed', 'run.failed', 'run.resumed',
+            'tool_calls.requested')),
     data text NOT NULL,
     PRIMARY KEY (tenant_id, session_id, number),
     FOREIGN KEY (tenant_id, session_id) REFERENCES session_heads (tenant_id, session_id) ON DELETE CASCADE

@@ -13,8 +13,9 @@ CREATE TABLE session_events (
     run_id BLOB CHECK (length(run_id) = 16),
     type TEXT NOT NULL
         CHECK (type = 'message.started' OR type = 'message.delta' OR type = 'message.completed'
-            OR type = 'message.incomplete' OR type = 'run.started' OR type = 'run.completed'
-            OR type = 'run.failed' OR type = 'run.resumed' OR type = 'tool_calls.requested'),
+            OR type = 'message.incomplete' OR type = 'message.updated' OR type = 'message.deleted'
+            OR type = 'run.started' OR type = 'run.completed' OR type = 'run.failed' OR type = 'run.resumed'
+            OR type = 'tool_calls.requested'),
     data TEXT NOT NULL,
     PRIMARY KEY (tenant_id, session_id, number),
     FOREIGN KEY (tenant_id, session_id) REFERENCES session_heads (tenant_id, session_id) ON DELETE CASCADE

@@ -12,7 +12,7 @@ use super::{
     Home,
     support::{object, race, rows_of, said, session},
 };
-use crate::TenantStore;
+use crate::{Lockable, TenantStore};
 
 fn requested(data: &str) -> NewSessionEvent {
     NewSessionEvent { data: object(data), ..NewSessionEvent::new(SessionEventKind::ToolCallsRequested) }
@@ -67,7 +67,14 @@ pub async fn bad_events_are_refused(home: &Home) {
         let error = events.after(id, 0, 10).await.expect_err("no such session");
         assert!(matches!(error, Error::NotFound { entity: "session", .. }), "{error}");
     }
-    for kind in ["message.started", "message.delta", "message.completed", "message.incomplete"] {
+    for kind in [
+        "message.started",
+        "message.delta",
+        "message.completed",
+        "message.incomplete",
+        "message.updated",
+        "message.deleted",
+    ] {
         let new = NewSessionEvent::new(kind.parse().expect("a kind"));
         let error = events.append(made.id, new).await.expect_err("not by hand");
         assert!(matches!(&error, Error::Invalid { field, .. } if field == "type"), "{error}");
@@ -153,23 +160,25 @@ pub async fn stamps_change_exactly_when_something_changed(home: &Home) {
     assert_eq!(moved("an append").await.edits, 0, "an append edits nothing");
     let patch = MessagePatch { content: Some(Some("y".into())), ..MessagePatch::default() };
     messages.update(message.id, patch.clone()).await.expect("changed");
-    assert_eq!(moved("a changed message").await.edits, 1);
+    let changed = moved("a changed message").await;
+    assert_eq!((changed.edits, changed.last_event), (1, 1));
     messages.delete(message.id).await.expect("deleted");
-    assert_eq!(moved("a deleted message").await.edits, 2);
+    let deleted = moved("a deleted message").await;
+    assert_eq!((deleted.edits, deleted.last_event), (2, 2));
     sessions
         .update(made.id, SessionPatch { name: Some(Some("n".into())), ..SessionPatch::default() })
         .await
         .expect("x");
     assert_eq!(moved("a changed session").await.revision, 2);
     home.tenant.session_events().append(made.id, requested("{}")).await.expect("appended");
-    assert_eq!(moved("an event").await.last_event, 1);
+    assert_eq!(moved("an event").await.last_event, 3);
     let streamed = messages.start(made.id, said(""), None).await.expect("started");
     moved("the start of a message").await;
     messages.delta(made.id, streamed.id, &Delta::text("x")).await.expect("grown");
     moved("a delta").await;
     messages.finish(made.id, streamed.id, Finish::default()).await.expect("finished");
     let last = moved("the end of a message").await;
-    assert_eq!((last.edits, last.last_event, last.last_seq, last.message_count), (3, 4, 2, 1));
+    assert_eq!((last.edits, last.last_event, last.last_seq, last.message_count), (3, 6, 2, 1));
 
     // What fails or changes nothing leaves it as it is.
     messages.update(streamed.id, MessagePatch::default()).await.expect("nothing to change");
@@ -189,6 +198,81 @@ pub async fn stamps_change_exactly_when_something_changed(home: &Home) {
     let ids: Vec<SessionId> = (0..500).map(|number| SessionId(Uuid::from_u128(number))).chain([made.id]).collect();
     assert_eq!(sessions.stamps(&ids).await.expect("read").into_iter().flatten().count(), 1);
     assert!(matches!(sessions.stamps(&[made.id; 1001]).await, Err(Error::Invalid { field, .. }) if field == "ids"));
+}
+
+/// A message that is changed or deleted is told with the change itself, under the seq that it has.
+pub async fn changes_of_messages_are_events(home: &Home) {
+    let (messages, events) = (home.tenant.messages(), home.tenant.session_events());
+    let (made, other) = (session(&home.tenant).await, session(&home.tenant).await);
+    let all = messages.append_many(made.id, vec![said("a"), said("b"), said("c")]).await.expect("appended");
+    let patch = MessagePatch { content: Some(Some("B".into())), ..MessagePatch::default() };
+    let changed = messages.update(all[1].id, patch.clone()).await.expect("changed");
+    messages.delete(all[0].id).await.expect("deleted");
+    let page = events.after(made.id, 0, 10).await.expect("a page");
+    assert_eq!((page.gap, page.last_event, page.last_seq), (false, 2, 3));
+    let told: Vec<_> =
+        page.events.iter().map(|event| (event.number, event.seq, event.kind, event.message_id)).collect();
+    let (updated, deleted) = (SessionEventKind::MessageUpdated, SessionEventKind::MessageDeleted);
+    assert_eq!(told, [(1, 2, updated, Some(all[1].id)), (2, 1, deleted, Some(all[0].id))]);
+    assert_eq!(page.events[0].data.to_value(), serde_json::to_value(&changed).expect("JSON"));
+    assert_eq!(page.events[1].data.as_str(), "{}");
+    assert_eq!(
+        events.streamed(made.id, 0, 9).await.expect("read"),
+        [0_i64; 0],
+        "no message is taken for a streamed one"
+    );
+
+    // What did not happen is not told: nothing there, nothing to change, of another tenant, taken back.
+    messages.update(all[1].id, MessagePatch::default()).await.expect("nothing to change");
+    assert!(messages.update(all[0].id, patch.clone()).await.is_err());
+    assert!(messages.delete(all[0].id).await.is_err());
+    assert!(home.other.messages().update(all[1].id, patch.clone()).await.is_err());
+    assert!(home.other.messages().delete(all[1].id).await.is_err());
+    let tx = home.store.begin().await.expect("a transaction");
+    let inside = home.store.tenant_in(&tx, home.tenant.id());
+    inside.messages().update(all[1].id, patch).await.expect("changed");
+    inside.messages().delete(all[2].id).await.expect("deleted");
+    tx.rollback().await.expect("rolled back");
+    assert_eq!(numbers(&home.tenant, made.id).await, [1, 2]);
+    assert_eq!(numbers(&home.tenant, other.id).await, [0_i64; 0]);
+    let read = home.tenant.sessions().get(made.id).await.expect("read").expect("there");
+    assert_eq!((read.last_seq, read.message_count), (3, 2));
+}
+
+/// Changes of messages, on conditions and without, beside appends and deltas: all are told, in numbers without gaps.
+pub async fn racing_changes_of_messages_are_all_told(home: &Home) {
+    let made = session(&home.tenant).await.id;
+    let message = home.tenant.messages().append(made, said("x")).await.expect("appended").id;
+    let streamed = home.tenant.messages().start(made, said(""), None).await.expect("started").id;
+    race(12, |racer| {
+        let tenant = home.tenant.clone();
+        async move {
+            for turn in 0..5 {
+                let patch = MessagePatch { content: Some(Some(format!("{racer}.{turn}"))), ..MessagePatch::default() };
+                match racer % 4 {
+                    0 => drop(tenant.messages().update(message, patch).await.expect("changed")),
+                    1 => {
+                        let guarded = async |inside: TenantStore| {
+                            inside.lock_updated_at(Lockable::Message(message)).await?;
+                            inside.messages().update(message, patch.clone()).await.map(drop)
+                        };
+                        tenant.transaction(guarded).await.expect("changed");
+                    }
+                    2 => drop(tenant.messages().delta(made, streamed, &Delta::text("x")).await.expect("grown")),
+                    _ => drop(tenant.messages().append(made, said("y")).await.expect("appended")),
+                }
+            }
+        }
+    })
+    .await;
+    let page = home.tenant.session_events().after(made, 0, 1000).await.expect("a page");
+    let count = |kind| page.events.iter().filter(|event| event.kind == kind).count();
+    assert!(!page.gap);
+    assert_eq!((count(SessionEventKind::MessageUpdated), count(SessionEventKind::MessageDelta)), (30, 15));
+    assert_eq!(page.last_event, 46);
+    let last = page.events.iter().rfind(|event| event.kind == SessionEventKind::MessageUpdated).expect("a change");
+    let read = home.tenant.messages().get(message).await.expect("read").expect("there");
+    assert_eq!(last.data.to_value(), serde_json::to_value(&read).expect("JSON"), "the last one told is what is there");
 }
 
 /// Who waits for a session is woken by what happens in it, and by nothing else.
@@ -215,6 +299,13 @@ pub async fn those_who_wait_for_a_session_are_woken(home: &Home) {
     assert!(woken(&here, 1000).await, "a delta");
     messages.finish(made.id, streamed.id, Finish::default()).await.expect("finished");
     assert!(woken(&here, 1000).await, "an end");
+    messages
+        .update(streamed.id, MessagePatch { content: Some(Some("y".into())), ..MessagePatch::default() })
+        .await
+        .expect("changed");
+    assert!(woken(&here, 1000).await, "a change");
+    messages.delete(streamed.id).await.expect("deleted");
+    assert!(woken(&here, 1000).await, "a deletion");
     home.tenant.session_changed(made.id);
     assert!(woken(&here, 1000).await, "what is told");
     let wanted = crate::Change::Session(home.tenant.id(), made.id);

@@ -61,6 +61,11 @@ static LOCK_MODEL: Sql = Sql::both(
     "UPDATE price_models SET changes = changes + 1
      WHERE tenant_id = $1 AND model = (SELECT model FROM prices WHERE tenant_id = $1 AND id = $2)",
 );
+// Whoever writes messages has the head of their session locked before.
+static LOCK_HEAD: Sql = Sql::both(
+    "UPDATE session_heads SET edits = edits
+     WHERE tenant_id = $1 AND session_id = (SELECT session_id FROM messages WHERE tenant_id = $1 AND id = $2)",
+);
 
 lockable! {
     /// A user.
@@ -101,7 +106,7 @@ lockable! {
 #[cfg(any(test, feature = "conformance"))]
 pub(super) fn statements() -> Vec<&'static Sql> {
     let locks = Lockable::each().into_iter().map(|row| row.statement().0);
-    locks.chain([&LOCK_MODEL]).collect()
+    locks.chain([&LOCK_MODEL, &LOCK_HEAD]).collect()
 }
 
 impl TenantStore {
@@ -122,6 +127,7 @@ impl TenantStore {
         match row {
             Lockable::Prompt(id) => self.executor.execute(&prompts::LOCK, &params![self.tenant, id]).await?,
             Lockable::Price(id) => self.executor.execute(&LOCK_MODEL, &params![self.tenant, id]).await?,
+            Lockable::Message(id) => self.executor.execute(&LOCK_HEAD, &params![self.tenant, id]).await?,
             _ => 0,
         };
         let (sql, id) = row.statement();

@@ -3,12 +3,13 @@
 use std::collections::HashSet;
 
 use agentkeep_core::{
-    Direction, Error, ListRequest, Message, MessageId, MessagePatch, NewMessage, Page, Result, SessionId, TenantId,
-    Timestamp,
+    Direction, Error, Json, JsonObject, ListRequest, Message, MessageId, MessagePatch, NewMessage, Page, Result,
+    SessionEvent, SessionEventKind, SessionId, TenantId, Timestamp,
 };
 
 use super::{
     list::list,
+    session_events::{Place, data_of},
     table::{Changes, Field, FieldKind, Table, check_reference, explain, params, record},
 };
 use crate::{
@@ -180,21 +181,12 @@ static RECENT: Sql = Sql::both(concat!(
     " FROM messages WHERE tenant_id = $1 AND session_id = $2 ORDER BY seq DESC LIMIT $3"
 ))
 .short();
-// The head is locked before the message, as an append and the deletion of a session do: no deadlock.
-static EDIT: Sql = Sql::both(
-    "UPDATE session_heads SET edits = edits + 1
-     WHERE tenant_id = $1 AND session_id = (SELECT session_id FROM messages WHERE tenant_id = $1 AND id = $2)",
-);
-static UNCOUNT: Sql = Sql::both(
-    "UPDATE session_heads SET message_count = message_count - 1, edits = edits + 1
-     WHERE tenant_id = $1 AND session_id = (SELECT session_id FROM messages WHERE tenant_id = $1 AND id = $2)",
-);
-static DELETE: Sql = Sql::both("DELETE FROM messages WHERE tenant_id = $1 AND id = $2");
+static DELETE: Sql = Sql::both("DELETE FROM messages WHERE tenant_id = $1 AND id = $2 RETURNING seq");
 
 /// Every fixed statement of this file, but for the append.
 #[cfg(any(test, feature = "conformance"))]
 pub(super) static STATEMENTS: super::Statements =
-    (&TABLE, &[&GET, &GET_BY_SEQ, &GET_BY_PLATFORM_MESSAGE_ID, &RECENT, &EDIT, &UNCOUNT, &DELETE]);
+    (&TABLE, &[&GET, &GET_BY_SEQ, &GET_BY_PLATFORM_MESSAGE_ID, &RECENT, &DELETE]);
 
 impl Messages<'_> {
     /// Appends a message to a session: it gets the next seq, without gap, whatever races. Durable when this
@@ -360,7 +352,8 @@ impl Messages<'_> {
         list(&self.0.executor, self.0.tenant, request).await
     }
 
-    /// Changes a message; what the patch leaves out stays.
+    /// Changes a message; what the patch leaves out stays. Those who watch the session are told, in the same
+    /// transaction.
     ///
     /// # Errors
     /// [`Error::NotFound`] or [`Error::Invalid`].
@@ -382,27 +375,52 @@ impl Messages<'_> {
         let (sql, params) = changes.statement(&TABLE, now);
         let (sql, params) = (&sql, &params);
         let update = |executor: Executor| async move {
-            executor.execute(&EDIT, &params![tenant, id]).await?;
-            executor.fetch_optional(sql, params).await?.ok_or_else(|| Error::not_found(TABLE.entity, id))
+            // The head is locked before the message, as an append and the deletion of a session do: no deadlock.
+            let place = Place::take_of_message(&executor, tenant, id, 0).await?;
+            let changed: Option<Message> = executor.fetch_optional(sql, params).await?;
+            let (Some(place), Some(changed)) = (place, changed) else {
+                return Err(Error::not_found(TABLE.entity, id));
+            };
+            let event = SessionEvent {
+                number: place.number,
+                seq: changed.seq,
+                kind: SessionEventKind::MessageUpdated,
+                message_id: Some(id),
+                run_id: None,
+                data: data_of(&changed)?,
+                created_at: now,
+            };
+            place.write(&executor, event).await?;
+            Ok(changed)
         };
-        self.0.executor.transaction(update).await
+        let changed = self.0.executor.transaction(update).await?;
+        self.0.session_changed(changed.session_id);
+        Ok(changed)
     }
 
-    /// Deletes a message with its artifacts. Its seq is not given again.
+    /// Deletes a message with its artifacts. Its seq is not given again. Those who watch the session are told, in the
+    /// same transaction.
     ///
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn delete(&self, id: MessageId) -> Result<()> {
-        let tenant = self.0.tenant;
+        let (tenant, now) = (self.0.tenant, self.0.now());
         let delete = |executor: Executor| async move {
-            let params = params![tenant, id];
-            executor.execute(&UNCOUNT, &params).await?;
-            match executor.execute(&DELETE, &params).await? {
-                0 => Err(Error::not_found(TABLE.entity, id)),
-                _ => Ok(()),
-            }
+            let place = Place::take_of_message(&executor, tenant, id, 1).await?;
+            let gone: Option<(i64,)> = executor.fetch_optional(&DELETE, &params![tenant, id]).await?;
+            let (Some(place), Some((seq,))) = (place, gone) else {
+                return Err(Error::not_found(TABLE.entity, id));
+            };
+            let (number, session) = (place.number, place.session);
+            let kind = SessionEventKind::MessageDeleted;
+            let (message_id, data) = (Some(id), Json::from(JsonObject::default()));
+            let event = SessionEvent { number, seq, kind, message_id, run_id: None, data, created_at: now };
+            place.write(&executor, event).await?;
+            Ok(session)
         };
-        self.0.executor.transaction(delete).await
+        let session = self.0.executor.transaction(delete).await?;
+        self.0.session_changed(session);
+        Ok(())
     }
 }
 

@@ -2,8 +2,8 @@
 //! Its numbers come from the session's head, as the seqs of messages do.
 
 use agentkeep_core::{
-    Error, EventPage, Json, ListRequest, NewSessionEvent, Result, SessionEvent, SessionEventKind, SessionId, TenantId,
-    Timestamp,
+    Error, EventPage, Json, ListRequest, MessageId, NewSessionEvent, Result, SessionEvent, SessionEventKind, SessionId,
+    TenantId, Timestamp,
 };
 
 use super::table::{delete_in_batches, params};
@@ -86,6 +86,13 @@ static TAKE_NUMBER: Sql = Sql::both(
      WHERE tenant_id = $1 AND session_id = $2
      RETURNING last_seq, last_event",
 );
+// The same for the session of a message that is about to be changed, or to go. The subselect finds the session, which a
+// message never leaves; that the message is still there is seen once the head is locked.
+static TAKE_NUMBER_OF_MESSAGE: Sql = Sql::both(
+    "UPDATE session_heads SET last_event = last_event + 1, edits = edits + 1, message_count = message_count - $3
+     WHERE tenant_id = $1 AND session_id = (SELECT session_id FROM messages WHERE tenant_id = $1 AND id = $2)
+     RETURNING session_id, last_seq, last_event",
+);
 static INSERT: Sql = Sql::both(
     "INSERT INTO session_events (tenant_id, session_id, number, seq, created_at, type, message_id, run_id, data)
      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
@@ -121,7 +128,7 @@ static PRUNE: Sql = Sql::both(
 
 /// Every fixed statement of this file.
 #[cfg(any(test, feature = "conformance"))]
-pub(super) static FIXED: &[&Sql] = &[&TAKE_NUMBER, &INSERT, &AFTER, &STREAMED, &PRUNE];
+pub(super) static FIXED: &[&Sql] = &[&TAKE_NUMBER, &TAKE_NUMBER_OF_MESSAGE, &INSERT, &AFTER, &STREAMED, &PRUNE];
 
 /// A row of [`AFTER`].
 struct Found {
@@ -153,13 +160,13 @@ impl SessionEvents<'_> {
     /// session are woken. Durable when this returns.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for data over the limit and for events of streamed messages, which
-    /// [`Messages::start`](super::Messages::start), `delta` and `finish` append; [`Error::NotFound`] when there is no
+    /// [`Error::Invalid`] for data over the limit and for events of messages, which
+    /// [`Messages::start`](super::Messages::start), `delta`, `finish`, `update` and `delete` append; [`Error::NotFound`] when there is no
     /// such session.
     pub async fn append(&self, session: SessionId, new: NewSessionEvent) -> Result<i64> {
         new.check()?;
         if is_of_message(new.kind) {
-            return Err(Error::invalid("type", format!("{} is told by the message when it is streamed", new.kind)));
+            return Err(Error::invalid("type", format!("{} is told when that happens to a message", new.kind)));
         }
         let none: Option<i64> = None;
         let row = params![session, self.0.now(), new.kind, none, new.message_id, new.run_id, new.data];
@@ -210,17 +217,17 @@ impl SessionEvents<'_> {
     }
 }
 
-/// Whether an event is for the functions that stream messages to append.
+/// Whether an event is for the functions that change messages to append.
 fn is_of_message(kind: SessionEventKind) -> bool {
-    use SessionEventKind::{MessageCompleted, MessageDelta, MessageIncomplete, MessageStarted};
-    matches!(kind, MessageStarted | MessageDelta | MessageCompleted | MessageIncomplete)
+    use SessionEventKind::{RunCompleted, RunFailed, RunResumed, RunStarted, ToolCallsRequested};
+    !matches!(kind, RunStarted | RunResumed | RunCompleted | RunFailed | ToolCallsRequested)
 }
 
 /// The place of an event that is about to be written: the head of its session is locked until the end of the
 /// transaction.
 pub(super) struct Place {
     tenant: TenantId,
-    session: SessionId,
+    pub(super) session: SessionId,
     /// The seq of the newest message.
     pub(super) last_seq: i64,
     /// The number of the event.
@@ -238,6 +245,19 @@ impl Place {
     ) -> Result<Option<Self>> {
         let taken: Option<(i64, i64)> = executor.fetch_optional(&TAKE_NUMBER, &params![tenant, session, edits]).await?;
         Ok(taken.map(|(last_seq, number)| Self { tenant, session, last_seq, number }))
+    }
+
+    /// Takes the next number of the session of a message that is about to be changed or, with 1 in `deleted`, to be
+    /// deleted, and notes that; `None` when there is no such message.
+    pub(super) async fn take_of_message(
+        executor: &Executor,
+        tenant: TenantId,
+        message: MessageId,
+        deleted: i64,
+    ) -> Result<Option<Self>> {
+        let params = params![tenant, message, deleted];
+        let taken: Option<(SessionId, i64, i64)> = executor.fetch_optional(&TAKE_NUMBER_OF_MESSAGE, &params).await?;
+        Ok(taken.map(|(session, last_seq, number)| Self { tenant, session, last_seq, number }))
     }
 
     /// Writes the event; its number is that of the place.
