@@ -37,7 +37,24 @@ pub struct Serve {
     /// Seconds that a request may take; streams may take longer
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     request_timeout: u64,
+    /// Seconds that a connection stays open on which nothing is sent and no answer is worked at; at least 30
+    #[arg(long, value_name = "SECONDS", default_value_t = 75, value_parser = clap::value_parser!(u64).range(30..))]
+    idle_timeout: u64,
+    /// Connections that are open at once at most [default: 10000, or as many as the process may have files but 128]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    max_connections: Option<usize>,
 }
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("must be at least 1".to_owned()),
+        Ok(number) => Ok(number),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Files that are left for the database and everything else when all connections are open.
+const OTHER_FILES: u64 = 128;
 
 impl Serve {
     /// Serves until it is told to stop.
@@ -48,14 +65,20 @@ impl Serve {
                 Failure::usage(format!("serve takes a tenant by its number, not by its name ({tenant:?})"))
             })?,
         };
+        let defaults = Options::default();
+        let room = allow_files().map_or(u64::MAX, |files| files.saturating_sub(OTHER_FILES).max(1));
+        let room = usize::try_from(room).unwrap_or(usize::MAX);
+        let max_connections = self.max_connections.unwrap_or(defaults.max_connections.min(room));
         let options = Options {
             listen: self.listen,
             tenant,
             cors_origins: self.cors_origins,
             rate_limit: self.rate_limit,
             request_timeout: Duration::from_secs(self.request_timeout),
+            idle_timeout: Duration::from_secs(self.idle_timeout),
+            max_connections,
             ephemeral: self.ephemeral,
-            ..Options::default()
+            ..defaults
         };
         let config = if self.ephemeral { Config::new("sqlite::memory:") } else { settings.into_config() };
         let place = match (self.ephemeral, config.sqlite_path()) {
@@ -77,6 +100,26 @@ impl Serve {
         output.say("stopped");
         Ok(())
     }
+}
+
+/// Lets the process have as many files as it may: every connection is one, and shells begin with few. How many it may
+/// have; `None` where nobody says.
+fn allow_files() -> Option<u64> {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let limit = getrlimit(Resource::Nofile);
+        // Where that is not allowed either it stays as it is.
+        // Where it is allowed any number, macOS means 10,240.
+        for wanted in [limit.maximum, Some(10_240)] {
+            if setrlimit(Resource::Nofile, Rlimit { current: wanted, maximum: limit.maximum }).is_ok() {
+                break;
+            }
+        }
+        getrlimit(Resource::Nofile).current
+    }
+    #[cfg(not(unix))]
+    None
 }
 
 /// Waits for Ctrl-C, or for what a service manager sends. A second one ends the process.

@@ -439,6 +439,69 @@ fn a_small_pool_turns_callers_away_and_leaks_nothing() {
     });
 }
 
+/// A server whose process may have that many files: at first, and at most.
+#[cfg(unix)]
+fn with_files(place: &Place, first: u32, most: Option<u32>) -> Server {
+    let served = place.command(&["serve", "--json", "--listen", "127.0.0.1:0"]);
+    let hard = most.map_or_else(String::new, |most| format!("ulimit -Hn {most} && "));
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("ulimit -Sn {first} && {hard}exec \"$0\" \"$@\"")]);
+    command.arg(served.get_program()).args(served.get_args());
+    for (name, value) in served.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    Server::from_command(command)
+}
+
+/// However many connect and say nothing, those that are connected are served, and the database has its files.
+#[cfg(unix)]
+#[test]
+fn connections_leave_the_database_its_files() {
+    const SILENT: usize = 300;
+    let place = support::sqlite();
+    block_on(async {
+        let connect = async |server: &Server| {
+            let address = server.base.trim_start_matches("http://").to_owned();
+            tokio::net::TcpStream::connect(address).await.expect("a connection")
+        };
+        // What a shell allows at first is not all.
+        let server = with_files(&place, 140, None).ready(&client()).await;
+        let mut silent = Vec::new();
+        for _ in 0..SILENT {
+            silent.push(connect(&server).await);
+        }
+        session(&client(), &server).await;
+        drop(silent);
+        server.terminate();
+
+        let kept = client();
+        let server = with_files(&place, 160, Some(160)).ready(&kept).await;
+        let mut silent = Vec::new();
+        for _ in 0..SILENT {
+            silent.push(connect(&server).await);
+        }
+        let made = session(&kept, &server).await;
+        let url = server.url(&format!("sessions/{made}/messages"));
+        for _ in 0..10 {
+            let answer = kept.post(&url).json(&json!({"role": "user", "content": "x"})).send().await;
+            assert_eq!(answer.expect("an answer").status(), 201);
+        }
+        let late = tokio::spawn({
+            let request = client().get(server.url(&format!("sessions/{made}")));
+            async move { request.send().await.expect("an answer").status() }
+        });
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert!(!late.is_finished(), "there is no room for another one");
+        drop(silent);
+        assert_eq!(late.await.expect("no panic"), 200);
+        assert_eq!(server.terminate(), Some(0));
+    });
+}
+
 /// What a start says, and what it refuses.
 #[test]
 fn a_start_tells_where_it_is_and_refuses_to_be_reached_without_a_key() {

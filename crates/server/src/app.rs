@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, atomic::AtomicUsize},
     time::{Duration, Instant},
 };
 
@@ -37,6 +37,11 @@ pub struct Options {
     pub cors_origins: Vec<String>,
     /// How long a request may take. Streams may take longer.
     pub request_timeout: Duration,
+    /// How long a connection stays open on which nothing is sent and no answer is worked at; at least twice the
+    /// heartbeat of streams.
+    pub idle_timeout: Duration,
+    /// How many connections are open at most. Whoever comes then waits until one is closed.
+    pub max_connections: usize,
     /// How long a client of a stream may take nothing of what it is sent before it is cut off.
     pub stream_patience: Duration,
     /// How often a client of a stream hears that its connection lives when nothing happens.
@@ -56,6 +61,8 @@ impl Default for Options {
             tenant: TenantId::DEFAULT,
             cors_origins: Vec::new(),
             request_timeout: Duration::from_secs(60),
+            idle_timeout: Duration::from_secs(75),
+            max_connections: 10_000,
             stream_patience: Duration::from_secs(10),
             stream_heartbeat: Duration::from_secs(15),
             rate_limit: None,
@@ -73,6 +80,8 @@ pub(crate) struct Shared {
     store: OnceLock<Store>,
     pub(crate) options: Options,
     pub(crate) started: Instant,
+    /// Connections that are open.
+    pub(crate) connections: AtomicUsize,
     pub(crate) keys: auth::Keys,
     pub(crate) limits: limits::Limits,
     pub(crate) running: idempotency::Running,
@@ -106,6 +115,7 @@ impl App {
             answers: answers::Answers::new(options.models.clone()),
             hub: stream::Hub::default(),
             started: Instant::now(),
+            connections: AtomicUsize::new(0),
             stopping: watch::Sender::new(false),
             options,
         }))

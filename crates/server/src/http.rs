@@ -12,7 +12,6 @@ use std::{
         LazyLock,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
@@ -56,18 +55,9 @@ impl Front {
         let cors = (!origins.is_empty()).then(|| cors(origins));
         Self { routes: NormalizePath::trim_trailing_slash(routes), cors }
     }
-}
 
-impl Service<Request> for Front {
-    type Response = Response;
-    type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response, Infallible>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Service::<Request>::poll_ready(&mut self.routes, context)
-    }
-
-    fn call(&mut self, request: Request) -> Self::Future {
+    /// Answers a request.
+    pub(crate) fn answer(&self, request: Request) -> BoxFuture<'static, Result<Response, Infallible>> {
         if let Some(cors) = &self.cors {
             let service = cors.layer(Compression::new(self.routes.clone()));
             return Box::pin(async move { Ok(service.oneshot(request).await?.map(Body::new)) });
@@ -76,7 +66,8 @@ impl Service<Request> for Front {
             let service = Compression::new(self.routes.clone());
             return Box::pin(async move { Ok(service.oneshot(request).await?.map(Body::new)) });
         }
-        let answering = self.routes.call(request);
+        // Routes are always ready.
+        let answering = self.routes.clone().call(request);
         Box::pin(async move {
             let mut response = answering.await?;
             // What compression says of an answer that it leaves as it is.

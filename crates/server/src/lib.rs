@@ -9,6 +9,7 @@ mod app;
 mod auth;
 mod body;
 mod cache;
+mod connections;
 mod error;
 mod health;
 mod history;

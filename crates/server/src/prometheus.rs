@@ -1,6 +1,6 @@
 //! Figures for Prometheus.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::atomic::Ordering, time::Duration};
 
 use agentkeep_core::Access;
 use axum::{
@@ -100,6 +100,8 @@ fn word(method: &Method) -> &'static str {
 pub(crate) async fn show(State(app): State<App>, headers: axum::http::HeaderMap) -> Result<Response> {
     let metrics = &app.metrics;
     metrics.gauge("agentkeep_up_seconds", Vec::new(), app.started.elapsed().as_secs_f64());
+    let connections = app.connections.load(Ordering::Relaxed);
+    metrics.gauge("agentkeep_http_connections", Vec::new(), figure(connections as u64));
     if let Ok(store) = app.store() {
         let caller = auth::identify(&app, &headers).await?;
         auth::permit(&caller, "metrics", Access::Read)?;

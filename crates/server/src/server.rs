@@ -6,13 +6,12 @@ use agentkeep::{
     Config, Store,
     core::{Error, Result},
 };
-use axum::{ServiceExt as _, serve::ListenerExt as _};
 use tokio::net::TcpListener;
 
 use crate::{
     Options, answers,
     app::{self, App},
-    housekeeping, openapi,
+    connections, housekeeping, openapi,
 };
 
 /// How long what is under way at the end may take.
@@ -52,7 +51,7 @@ impl Server {
             target: options.listen.to_string(),
             reason: format!("{error}; choose another address with --listen"),
         };
-        let listener = TcpListener::bind(options.listen).await.map_err(unavailable)?;
+        let listener = connections::listen(options.listen).map_err(unavailable)?;
         let address = listener.local_addr().map_err(unavailable)?;
         let app = App::new(Options { listen: address, ..options });
         if let Some(store) = store {
@@ -74,17 +73,7 @@ impl Server {
     /// tells, other than that it is away.
     pub async fn run(self, stop: impl Future<Output = ()> + Send + 'static) -> Result<()> {
         let Self { app, listener, config, .. } = self;
-        let service = app::service(&app);
-        let stopping = app.clone();
-        let ended = async move {
-            stopping.stopped().await;
-        };
-        let listener = listener.tap_io(|stream| {
-            // Small answers go at once. A connection that cannot do that works all the same.
-            let _ = stream.set_nodelay(true);
-        });
-        let serving = axum::serve(listener, service.into_make_service()).with_graceful_shutdown(ended).into_future();
-        let mut serving = tokio::spawn(serving);
+        let mut serving = tokio::spawn(connections::serve(app.clone(), listener, app::service(&app)));
         let housekeeping = tokio::spawn(housekeeping::run(app.clone()));
         let tending = tokio::spawn(answers::tend(app.clone()));
         let opened = async {
