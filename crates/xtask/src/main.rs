@@ -76,6 +76,8 @@ enum Task {
     Lint,
     /// Call every route of the service with good and bad input (schemathesis)
     Fuzz {
+        /// Only on this engine; on both when it is not given
+        engine: Option<fuzz::Engine>,
         /// Random examples for each operation, beside the fixed ones
         #[arg(long, default_value_t = 15)]
         examples: u32,
@@ -121,7 +123,7 @@ fn main() -> ExitCode {
         Task::Postgres { options, command } => run_postgres(&options, command),
         Task::Test { data, options, arguments } => test::test(data.as_deref(), &options, &arguments),
         Task::Lint => ci::lint(),
-        Task::Fuzz { examples } => fuzz::fuzz(examples),
+        Task::Fuzz { engine, examples } => fuzz::fuzz(engine, examples),
         Task::Ci => ci::ci(),
         Task::Soak { name, minutes, options } => test::soak(name.as_deref(), minutes, &options),
         Task::Bench { name, cases, json } => run_bench(&name, &cases, json),
