@@ -11,6 +11,7 @@ use crate::{
     failure::{Failure, Outcome},
     output::Output,
     settings::Settings,
+    telemetry,
 };
 
 /// Serve the database over HTTP
@@ -78,6 +79,7 @@ impl Serve {
             idle_timeout: Duration::from_secs(self.idle_timeout),
             max_connections,
             ephemeral: self.ephemeral,
+            on_span: telemetry::on_span(),
             ..defaults
         };
         let config = if self.ephemeral { Config::new("sqlite::memory:") } else { settings.into_config() };

@@ -502,6 +502,55 @@ fn connections_leave_the_database_its_files() {
     });
 }
 
+/// Requests are told to a collector, as parts of the traces that they name.
+#[cfg(feature = "otlp")]
+#[test]
+fn spans_are_sent_to_a_collector() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let place = support::sqlite();
+    block_on(async {
+        let collector = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = collector.local_addr().expect("an address");
+        let mut command = place.command(&["serve", "--json", "--listen", "127.0.0.1:0"]);
+        command.env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{address}"));
+        let received = tokio::spawn(async move {
+            let mut received = Vec::new();
+            // Until the process ends, which may send all in one call or in some.
+            while let Ok(Ok((mut stream, _))) = tokio::time::timeout(Duration::from_secs(5), collector.accept()).await {
+                let mut buffer = vec![0; 1 << 16];
+                while let Ok(Ok(read @ 1..)) =
+                    tokio::time::timeout(Duration::from_millis(500), stream.read(&mut buffer)).await
+                {
+                    received.extend_from_slice(&buffer[..read]);
+                }
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.expect("answered");
+            }
+            received
+        });
+        let client = client();
+        let server = Server::from_command(command).ready(&client).await;
+        let made = session(&client, &server).await;
+        let (trace, parent) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
+        let request = client.get(server.url(&format!("sessions/{made}")));
+        let answer = request.header("traceparent", format!("00-{trace}-{parent}-01")).send().await.expect("an answer");
+        assert_eq!(answer.status(), 200);
+        assert_eq!(server.terminate(), Some(0));
+        let received = received.await.expect("no panic");
+        let has = |part: &[u8]| received.windows(part.len()).any(|window| window == part);
+        let raw = |hex: &str| -> Vec<u8> {
+            hex.as_bytes()
+                .chunks(2)
+                .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).expect("hex"), 16).expect("hex"))
+                .collect()
+        };
+        assert!(has(b"POST /v1/traces HTTP/1.1"), "{}", String::from_utf8_lossy(&received));
+        for name in ["agentkeep", "POST /api/v1/sessions", "GET /api/v1/sessions/{id}", "http.response.status_code"] {
+            assert!(has(name.as_bytes()), "{name}: {}", String::from_utf8_lossy(&received));
+        }
+        assert!(has(&raw(trace)) && has(&raw(parent)), "the span belongs to the caller's trace");
+    });
+}
+
 /// What a start says, and what it refuses.
 #[test]
 fn a_start_tells_where_it_is_and_refuses_to_be_reached_without_a_key() {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use agentkeep::{Store, core::TenantId};
-use axum::{Router, handler::Handler as _};
+use axum::{Router, handler::Handler as _, http::HeaderMap};
 use tokio::sync::watch;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -50,6 +50,9 @@ pub struct Options {
     pub rate_limit: Option<u32>,
     /// Nothing outlives the process: the database is in memory, and every answer says so.
     pub ephemeral: bool,
+    /// Called with the span of each request and what the request says of itself, before it is worked at: for whoever
+    /// traces requests across processes. Nothing by default.
+    pub on_span: Option<fn(&tracing::Span, &HeaderMap)>,
     /// The models that agents can run on; those of the environment ([`Models::from_env`]) by default.
     pub models: Models,
 }
@@ -67,6 +70,7 @@ impl Default for Options {
             stream_heartbeat: Duration::from_secs(15),
             rate_limit: None,
             ephemeral: false,
+            on_span: None,
             models: Models::from_env(),
         }
     }

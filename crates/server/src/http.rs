@@ -143,6 +143,9 @@ where
         target: "agentkeep::request", "request", otel.name = format!("{method} {matched}"),
         otel.kind = "server", request_id = id, http.response.status_code = tracing::field::Empty,
     );
+    if let Some(on_span) = app.options.on_span {
+        on_span(&span, request.headers());
+    }
     let response = within_time(app, admit(app, needs, request, route)).instrument(span.clone()).await;
     span.record("http.response.status_code", response.status().as_u16());
     let response = unless_known(&method, if_none_match.as_ref(), response);

@@ -62,5 +62,6 @@ mod together;
 mod users;
 
 pub use app::Options;
+pub use axum::http::HeaderMap;
 pub use model::{ModelError, ModelEvent, ModelProvider, ModelRequest, ModelStream, Models, OpenAi};
 pub use server::{Server, document};
